@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: start, broker, spawner. What postern-start leaves in the two daemons: descriptor numbers and a table.
+ *
+ * Both daemons find their descriptors at these numbers and close everything else first. A number whose thing this
+ * host does not have is closed, and the daemon sees EBADF.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "common/messages.h"
+
+/* postern-broker. Order matters to nobody; gaps are closed. */
+enum broker_fd {
+	BROKER_FD_SPAWNER = 3,  /* SEQPACKET to the spawner */
+	BROKER_FD_POLICY = 4,   /* sealed memfd: the bytes of the policy file, checked by start, read again unprivileged */
+	BROKER_FD_LISTEN = 5,   /* listening SEQPACKET socket for clients */
+	BROKER_FD_RUNTIME = 6,  /* O_PATH directory of the broker's own (0700): the id counter */
+	BROKER_FD_HOST = 7,     /* sealed memfd: struct host_table */
+	BROKER_FD_RENDEZVOUS = 8, /* listening socket in a root-only directory: a later postern-start connects here */
+	BROKER_FD_IDS_LOCK = 9, /* holds the OFD lock on our id range; never read */
+	/* The namespaces of P and what a new spawner needs. They give the broker no power (setns needs capabilities). */
+	BROKER_FD_P_FIRST = 16,
+};
+
+/* postern-spawner. The same set, from BROKER_FD_P_FIRST on in the same order, is kept by the broker for a new spawner. */
+enum spawner_fd {
+	SPAWNER_FD_BROKER = 3,
+	SPAWNER_FD_RENDEZVOUS = 4,
+	SPAWNER_FD_P_FIRST = 8,
+};
+
+/* Order of the kept set: SPAWNER_FD_P_FIRST + i in the spawner, BROKER_FD_P_FIRST + i in the broker. */
+enum p_fd {
+	P_USERNS,   /* user namespace P */
+	P_MNTNS,    /* mount namespace whose root is the template */
+	P_SWITCH,   /* network namespace with the bridges */
+	P_EMPTY,    /* network namespace with nothing, where the spawner sits */
+	P_PROCFS,   /* the host's procfs as a detached tree: to write id maps of children */
+	P_PRIVATE,  /* detached tmpfs with one node, "tun" */
+	P_CGROUP,   /* cgroup v2 directory delegated to the spawner (a detached tree), may be absent */
+	P_CGROUP_PIDS,   /* cgroup v1 directories delegated to it, when v2 has no controllers; may be absent */
+	P_CGROUP_MEMORY,
+	P_CGROUP_CPU,
+	P_INIT,     /* postern-init, opened for execveat */
+	P_TABLE,    /* sealed memfd: struct spawn_table */
+	P_IDS_LOCK, /* so that the range stays locked while either daemon lives */
+	P_COUNT
+};
+
+#define TABLE_MAGIC 0x504f5354u /* "POST" */
+#define TABLE_HYPERVISORS 32
+#define TABLE_NETWORKS 32
+#define TABLE_BINDS 16
+
+/* What the spawner needs of the policy, made by start as root: the spawner parses no text. Indices are the policy's. */
+struct spawn_table {
+	uint32_t magic, size;
+	uint32_t first_uid, uid_count;   /* range mapped into P */
+	uint32_t kvm_gid;                /* WIRE_UID_NONE unless the group strategy is in use */
+	uint32_t landlock_abi;
+	uint32_t label;                  /* 1: label every sandbox (SELinux is on and the policy has types) */
+	uint32_t direct_mode;            /* 1: no P, real setresuid (issue of its own) */
+	uint32_t hypervisor_count, network_count;
+	struct {
+		char name[32];
+		char path[256];          /* as seen inside the template */
+		uint32_t profile;        /* enum syscall_profile */
+	} hypervisors[TABLE_HYPERVISORS];
+	struct {
+		char name[32];           /* bridge is "br<index>", the uplink's inner end "up<index>" */
+		uint32_t has_uplink, gateway, prefix;
+	} networks[TABLE_NETWORKS];
+};
+
+/* What start found out about the host as root, for the broker. Outcomes are enum wire_outcome. */
+struct host_table {
+	uint32_t magic, size;
+	uint8_t outcomes[8];             /* by enum wire_grant */
+	uint32_t landlock_abi;
+	uint32_t kvm_gid;
+	uint32_t kvm_strategies;         /* bit 0 fd, 1 node, 2 group: which would work here */
+	uint32_t selinux;                /* 0 off, 1 permissive, 2 enforcing */
+	uint32_t spawn_uid;
+	uint64_t boot_id;                /* differs after each fresh start of P: a handle of an older one is refused */
+};

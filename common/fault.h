@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: spawner, init. Test hook: make one single step of a launch fail.
+ *
+ * In a normal build fault_at() is the constant 0 and nothing of it is in the binary (a test checks that). In a build
+ * with -Dfault_injection=true the binaries have other names (postern-spawner-fault, postern-init-fault) and read the
+ * number of the step that shall fail from a memfd (one u32, 0 = none) that the test harness holds too.
+ */
+#pragma once
+
+#ifdef POSTERN_FAULT_INJECTION
+#include <errno.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include "slots.h"
+
+/* Where the memfd is, in the spawner and, dup'ed by it, in each child. */
+enum { SPAWNER_FD_FAULT = 40 };
+
+/* -EIO when the harness asks this step to fail, else 0. fd: SPAWNER_FD_FAULT or INIT_FD_FAULT. */
+static inline int fault_at(int fd, uint32_t step)
+{
+	uint32_t wanted = 0;
+
+	if (pread(fd, &wanted, sizeof(wanted), 0) != (ssize_t)sizeof(wanted))
+		return 0;
+	return wanted == step ? -EIO : 0;
+}
+#else
+#define fault_at(fd, step) 0
+#endif

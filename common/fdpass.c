@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: every process. */
+#include "fdpass.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "cleanup.h"
+#include "messages.h"
+
+/* One more than we ever accept, so that a peer who sends too many is caught by count and not by luck. */
+#define CONTROL_FDS (WIRE_FDS_MAX + 1)
+
+union control {
+	char buf[CMSG_SPACE(sizeof(int) * CONTROL_FDS)];
+	struct cmsghdr align;
+};
+
+int fdpass_send(int sock, const void *buf, size_t len, const int *fds, size_t fd_count)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	union control control;
+	ssize_t n;
+
+	if (fd_count > WIRE_FDS_MAX)
+		return -EINVAL;
+	if (fd_count > 0) {
+		struct cmsghdr *cmsg;
+
+		memset(&control, 0, CMSG_SPACE(sizeof(int) * fd_count));
+		msg.msg_control = control.buf;
+		msg.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
+		memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * fd_count);
+	}
+	do
+		n = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ECONNRESET ? -EPIPE : -errno;
+	return (size_t)n == len ? 0 : -EMSGSIZE;
+}
+
+static void close_all(int *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		fd_close(&fds[i]);
+}
+
+/* Collect every descriptor of every control message: one that is not collected would stay open for ever. */
+static size_t collect(struct msghdr *msg, int *all, bool *ret_stray)
+{
+	size_t count = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) {
+			*ret_stray = true;
+			continue;
+		}
+		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (count < CONTROL_FDS)
+				all[count++] = fd;
+			else
+				fd_close(&fd);
+		}
+	}
+	return count;
+}
+
+ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = size };
+	union control control;
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	int all[CONTROL_FDS];
+	bool stray = false;
+	size_t count;
+	ssize_t n;
+
+	do
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ECONNRESET ? 0 : -errno;
+	count = collect(&msg, all, &stray);
+	if (stray || count > max || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+		close_all(all, count);
+		return -EMSGSIZE;
+	}
+	memcpy(fds, all, count * sizeof(int));
+	*ret_count = count;
+	return n;
+}
