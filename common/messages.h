@@ -188,6 +188,10 @@
 	U32(version, 0, UINT32_MAX) U32(count, 0, UINT32_MAX) U8(landlock_abi, 0, 255) U8(cgroup, 0, 255) \
 	U8(port_filter, 0, 255) U8(kvm, 0, 255)
 
+/* postern-start joins a new half to the surviving one: it passes an end of a fresh socket pair and gets the kept set
+ * (broker/inherit.h, enum p_fd) back; bit i of present says that P_<i> is among the descriptors, in order. */
+#define MSG_joined(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) FLAGS(present, 0xffffffu) U32(leases, 0, UINT32_MAX)
+
 /* ---- spawner <-> init, init <-> controller --------------------------------------------------------------------- */
 
 /* From the spawner, before anything else: what init is and which program it may execute. */
@@ -240,13 +244,14 @@
 #define WIRE_MESSAGES(X) \
 	X(empty) X(nic_ask) X(nic) X(limits) X(lease) X(hello) X(hello_reply) X(error) X(host_reply) X(name) \
 	X(hypervisor_reply) X(network_reply) X(acquire) X(uuid) X(cursor) X(start) X(lease_id) X(step_failed) X(gone) \
-	X(spawner_hello) X(boot) X(asset) X(plan) X(fact_id) X(fact_ids) X(fact_ns) X(fact_fd) X(facts) X(stop) X(exited)
+	X(spawner_hello) X(joined) X(boot) X(asset) X(plan) X(fact_id) X(fact_ids) X(fact_ns) X(fact_fd) X(facts) X(stop) X(exited)
 
 /* ---- operations ------------------------------------------------------------------------------------------------
  * X(number, NAME, link, direction, request, fds, reply, reply fds, phases)
- *   link       CLIENT (client-broker), SPAWNER (broker-spawner), KEEPER (spawner/broker-init), CONTROL (controller-init)
- *   direction  UP: towards more privilege (client->broker, spawner->broker, init->controller is DOWN's opposite, see below)
- *              Written from the side that sends: FROM_CLIENT, FROM_BROKER, FROM_SPAWNER, FROM_INIT, FROM_CONTROLLER.
+ *   link       CLIENT (client-broker), SPAWNER (broker-spawner), RENDEZVOUS (start-broker, start-spawner),
+ *              KEEPER (spawner/broker-init), CONTROL (controller-init)
+ *   direction  the side that sends the request: FROM_CLIENT, FROM_BROKER, FROM_SPAWNER, FROM_START, FROM_INIT,
+ *              FROM_CONTROLLER
  *   fds        exact count, or the name of a counting function in wire.c that looks at the message
  *   reply      "empty" with NO_REPLY for one-way messages
  *   phases     phases of the receiving session in which it is allowed; anything else ends the session
@@ -269,6 +274,7 @@
 	X(42, S_STARTED, SPAWNER, FROM_SPAWNER, lease, 2, empty, NO_REPLY, PHASE_READY) \
 	X(43, S_FAILED, SPAWNER, FROM_SPAWNER, step_failed, 0, empty, NO_REPLY, PHASE_READY) \
 	X(44, S_GONE, SPAWNER, FROM_SPAWNER, gone, 0, empty, NO_REPLY, PHASE_READY) \
+	X(48, R_JOIN, RENDEZVOUS, FROM_START, empty, 1, joined, fds_of_joined, PHASE_READY) \
 	X(64, K_BOOT, KEEPER, FROM_SPAWNER, boot, 0, empty, NO_REPLY, PHASE_NEW) \
 	X(65, K_ATTACH, KEEPER, FROM_BROKER, empty, 1, empty, NO_REPLY, PHASE_READY) \
 	X(66, K_FAILED, KEEPER, FROM_INIT, step_failed, 0, empty, NO_REPLY, PHASE_NEW | PHASE_READY) \

@@ -162,6 +162,7 @@ static const size_t sizes[] = {
 #define NO_REPLY (-1)
 #define fds_of_start (-2)
 #define fds_of_plan (-3)
+#define fds_of_joined (-4)
 
 struct op_row {
 	const char *name;
@@ -244,6 +245,8 @@ long wire_fd_count(enum wire_op op, enum wire_kind kind, const union wire_any *m
 		return 1 + msg->start.vhost_fds + msg->start.vsock_fd;
 	if (count == fds_of_plan)
 		return msg->plan.asset_count;
+	if (count == fds_of_joined)
+		return __builtin_popcount(msg->joined.present);
 	return count;
 }
 

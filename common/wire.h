@@ -63,8 +63,8 @@ enum wire_error_code { WIRE_ERRORS(WIRE_E5) };
 #define WIRE_GRANT_COUNT 8u
 _Static_assert(WIRE_GRANT_PORT_FILTER + 1 == WIRE_GRANT_COUNT, "lease.grants has one byte a grant");
 
-enum wire_link { LINK_CLIENT = 1, LINK_SPAWNER, LINK_KEEPER, LINK_CONTROL };
-enum wire_side { FROM_CLIENT = 1, FROM_BROKER, FROM_SPAWNER, FROM_INIT, FROM_CONTROLLER };
+enum wire_link { LINK_CLIENT = 1, LINK_SPAWNER, LINK_RENDEZVOUS, LINK_KEEPER, LINK_CONTROL };
+enum wire_side { FROM_CLIENT = 1, FROM_BROKER, FROM_SPAWNER, FROM_START, FROM_INIT, FROM_CONTROLLER };
 enum wire_kind { WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR };
 enum wire_phase { PHASE_NEW = 1, PHASE_SYNC = 2, PHASE_READY = 4 };
 
