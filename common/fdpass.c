@@ -27,7 +27,7 @@ int fdpass_send(int sock, const void *buf, size_t len, const int *fds, size_t fd
 	union control control;
 	ssize_t n;
 
-	if (fd_count > WIRE_FDS_MAX)
+	if (len == 0 || fd_count > WIRE_FDS_MAX)
 		return -EINVAL;
 	if (fd_count > 0) {
 		struct cmsghdr *cmsg;
@@ -55,16 +55,24 @@ static void close_all(int *fds, size_t count)
 		fd_close(&fds[i]);
 }
 
-/* Collect every descriptor of every control message: one that is not collected would stay open for ever. */
+/* What SO_PASSPIDFD adds; glibc 2.36 has no name for it. */
+#define CONTROL_PIDFD 4
+
+/* Collect every descriptor of every control message: one that is not collected would stay open for ever. A socket that
+ * somebody else made (init's end of the control channel) may have options set that add messages of other kinds: they
+ * are refused, and a descriptor that such a message brings is collected for closing like the others. */
 static size_t collect(struct msghdr *msg, int *all, bool *ret_stray)
 {
 	size_t count = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) {
+		bool rights = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS;
+		bool pidfd = c->cmsg_level == SOL_SOCKET && c->cmsg_type == CONTROL_PIDFD;
+
+		if (!rights)
 			*ret_stray = true;
+		if ((!rights && !pidfd) || c->cmsg_len < CMSG_LEN(0))
 			continue;
-		}
 		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
 			int fd;
 
@@ -83,7 +91,7 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 	struct iovec iov = { .iov_base = buf, .iov_len = size };
 	union control control;
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
-	int all[CONTROL_FDS];
+	int all[CONTROL_FDS] = { 0 };
 	bool stray = false;
 	size_t count;
 	ssize_t n;
@@ -98,7 +106,8 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 		close_all(all, count);
 		return -EMSGSIZE;
 	}
-	memcpy(fds, all, count * sizeof(int));
+	for (size_t i = 0; i < count; i++)
+		fds[i] = all[i];
 	*ret_count = count;
 	return n;
 }

@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Send len bytes as one message with fds. Descriptors stay the caller's. -EAGAIN rather than blocking, -EPIPE rather
- * than SIGPIPE. */
+/* Send len bytes (not 0: that would look like a hang-up) as one message with fds. Descriptors stay the caller's.
+ * -EAGAIN rather than blocking, -EPIPE rather than SIGPIPE. */
 int fdpass_send(int sock, const void *buf, size_t len, const int *fds, size_t fd_count);
 
 /* Receive one message of at most size bytes and at most max descriptors, all close-on-exec.
  * Returns its length, 0 when the peer closed, -errno. -EMSGSIZE: longer than size, or more than max descriptors, or
  * control data was cut (MSG_CTRUNC), or a kind of control message we did not ask for; whatever descriptors came are
- * closed then. */
+ * closed then. Outputs are touched only on success. */
 ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count);

@@ -2,7 +2,8 @@
  * Runs: every process. One line per event on stderr, with a syslog priority prefix when the journal reads it.
  *
  * Who gives up logs; who returns an error does not. Text from a peer never gets in unescaped: log_line() replaces every
- * byte that is not printable ASCII. No allocation; safe after a privilege drop and under the daemons' filters. */
+ * byte that is not printable ASCII. No allocation; safe after a privilege drop and under the daemons'
+ * filters. Lines are cut at 1 KB. A daemon ignores SIGPIPE, or a closed stderr would end it. */
 #pragma once
 
 #include <stdarg.h>

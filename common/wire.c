@@ -76,7 +76,7 @@ int wire_set_chars(char *field, size_t size, const char *s)
 	if (len >= size)
 		return -ENAMETOOLONG;
 	memset(field, 0, size);
-	memcpy(field, s, len);
+	memcpy(field, s, len + 1);
 	return 0;
 }
 
@@ -100,9 +100,6 @@ int wire_set_chars(char *field, size_t size, const char *s)
 		MSG_##name(P_8, P_16, P_32, P_64, P_FLAGS, P_NAME, P_TEXT, P_BYTES, P_SUB) \
 		return ok; \
 	}
-/* A range that covers the whole type makes one half of a comparison constant; that is the table's business. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wtype-limits"
 WIRE_MESSAGES(PUT)
 
 /* ---- decoders --------------------------------------------------------------------------------------------------- */
@@ -127,7 +124,6 @@ WIRE_MESSAGES(PUT)
 		return bad; \
 	}
 WIRE_MESSAGES(GET)
-#pragma GCC diagnostic pop
 
 /* ---- the tables ------------------------------------------------------------------------------------------------- */
 enum message_id {
@@ -185,7 +181,12 @@ static const char *const outcome_texts[] = { WIRE_OUTCOMES(TEXT2) };
 static const char *const step_texts[] = { WIRE_STEPS(TEXT2) };
 static const char *const step_names[] = { WIRE_STEPS(NAME2) };
 static const char *const error_names[] = { WIRE_ERRORS(NAME1) };
+#define FITS(name) _Static_assert(WIRE_HEADER_SIZE + WIRE_SIZE_##name <= WIRE_MESSAGE_MAX, #name " is longer than a receive buffer");
+WIRE_MESSAGES(FITS)
 /* clang-format on */
+_Static_assert(ARRAY_SIZE(step_names) <= 256 && ARRAY_SIZE(error_names) <= 256, "step and code have eight bits on the wire");
+_Static_assert(WIRE_FDS_MAX >= WIRE_TAP_FDS_MAX + 2 && WIRE_FDS_MAX >= WIRE_ASSETS_MAX, "S_START and C_PLAN fit");
+_Static_assert(WIRE_FDS_MAX + 1 < 253, "the kernel carries what we ask for (SCM_MAX_FD)");
 
 static const struct op_row *row_of(unsigned op)
 {
@@ -231,7 +232,7 @@ bool wire_outcome_ok(unsigned outcome)
 	return (outcome >= WIRE_BY_GRANTED && outcome <= WIRE_BY_BY_RLIMIT) || outcome == WIRE_BY_PARTIAL;
 }
 
-long wire_fd_count(enum wire_op op, enum wire_kind kind, const union wire_any *msg)
+long wire_fd_count(enum wire_op op, enum wire_kind kind, const void *msg)
 {
 	const struct op_row *row = row_of(op);
 	int count;
@@ -241,12 +242,15 @@ long wire_fd_count(enum wire_op op, enum wire_kind kind, const union wire_any *m
 	if (kind == WIRE_ERROR)
 		return row->reply_fds == NO_REPLY ? -1 : 0;
 	count = kind == WIRE_REQUEST ? row->request_fds : row->reply_fds;
-	if (count == fds_of_start)
-		return 1 + msg->start.vhost_fds + msg->start.vsock_fd;
+	if (count == fds_of_start) {
+		const struct wire_start *start = msg;
+
+		return 1 + start->vhost_fds + start->vsock_fd;
+	}
 	if (count == fds_of_plan)
-		return msg->plan.asset_count;
+		return ((const struct wire_plan *)msg)->asset_count;
 	if (count == fds_of_joined)
-		return __builtin_popcount(msg->joined.present);
+		return __builtin_popcount(((const struct wire_joined *)msg)->present);
 	return count;
 }
 
@@ -310,6 +314,7 @@ int wire_decode(const struct wire_session *session, const void *buf, size_t len,
 	bad = get_any(id, &p, &in->msg);
 	if (bad != NULL)
 		return refuse(in, bad);
+	/* Never negative here: a reply that does not exist was refused above, an error carries none. */
 	if ((long)fd_count != wire_fd_count(in->op, in->kind, &in->msg))
 		return refuse(in, "wrong number of descriptors");
 	in->why = NULL;
@@ -318,7 +323,9 @@ int wire_decode(const struct wire_session *session, const void *buf, size_t len,
 
 int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds, size_t fd_count)
 {
-	uint8_t buf[WIRE_MESSAGE_MAX];
+	/* Not zeroed first, as the build flags would: 35 KB for each small message. Only the len bytes that the encoder
+	 * wrote, every one of them, leave this function. */
+	uint8_t buf[WIRE_MESSAGE_MAX] __attribute__((uninitialized));
 	long len = wire_encode(op, kind, sequence, msg, buf, sizeof(buf));
 
 	if (len < 0)
@@ -331,7 +338,7 @@ int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, c
 
 int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
 {
-	uint8_t buf[WIRE_MESSAGE_MAX];
+	uint8_t buf[WIRE_MESSAGE_MAX] __attribute__((uninitialized)); /* read only as far as the kernel wrote */
 	ssize_t n;
 	int r;
 
@@ -340,7 +347,9 @@ int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
 	n = fdpass_recv(fd, buf, sizeof(buf), in->fds, WIRE_FDS_MAX, &in->fd_count);
 	if (n == -EMSGSIZE)
 		return refuse(in, "too long, or too many descriptors");
-	if (n <= 0 && in->fd_count == 0)
+	/* An empty datagram cannot be told from a hang-up, and ends the session like one; with descriptors it goes on to
+	 * the decoder, which refuses it and leads to their being closed. */
+	if (n < 0 || (n == 0 && in->fd_count == 0))
 		return (int)n;
 	r = wire_decode(session, buf, (size_t)n, in->fd_count, in);
 	if (r < 0) {

@@ -69,8 +69,7 @@ enum wire_kind { WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR };
 enum wire_phase { PHASE_NEW = 1, PHASE_SYNC = 2, PHASE_READY = 4 };
 
 #define WIRE_HEADER_SIZE 8u /* u16 op, u16 kind, u32 sequence */
-#define WIRE_MESSAGE_MAX (WIRE_HEADER_SIZE + WIRE_SIZE_plan)
-_Static_assert((int)WIRE_SIZE_facts < (int)WIRE_SIZE_plan, "plan is the largest message");
+#define WIRE_MESSAGE_MAX (WIRE_HEADER_SIZE + WIRE_SIZE_plan) /* the largest; wire.c asserts it for all */
 
 /* A received message. The receiver owns fds[0..fd_count) and ends them with wire_in_close() or by taking them out
  * (set the slot to -1). */
@@ -98,23 +97,25 @@ struct wire_session {
 long wire_encode(enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, void *buf, size_t size);
 
 /* Decode and validate one whole message of len bytes that came with fd_count descriptors. -EPROTO and in->why when
- * anything at all is off: operation, direction, phase, length, descriptors, a field's range or form. Does not touch
- * in->fds. */
+ * anything at all is off: operation, direction, phase, length, descriptors, a field's range or form; the rest of *in
+ * means nothing then. Does not touch in->fds and in->fd_count. */
 int wire_decode(const struct wire_session *session, const void *buf, size_t len, size_t fd_count, struct wire_in *in);
 
 /* Send one message. Descriptors stay the caller's. -EAGAIN when the peer's queue is full, -EPIPE when it is gone;
  * never raises SIGPIPE and never blocks. */
 int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds, size_t fd_count);
 
-/* Receive one message. 1: in is filled; 0: the peer closed; -EAGAIN: nothing there (non-blocking); -EPROTO: the peer
+/* Receive one message. 1: in is filled; 0: the peer closed, or sent an empty datagram
+ * (the kernel does not tell them apart, and no message is empty: end the session); -EAGAIN: nothing there (non-blocking); -EPROTO: the peer
  * broke the protocol, every descriptor that came with it is closed, in->why says how: end the session. */
 int wire_recv(int fd, const struct wire_session *session, struct wire_in *in);
 
 /* Close what is left in in->fds. */
 void wire_in_close(struct wire_in *in);
 
-/* The exact number of descriptors a request or reply carries; -1 for an operation that has no such message. */
-long wire_fd_count(enum wire_op op, enum wire_kind kind, const union wire_any *msg);
+/* The exact number of descriptors a request or reply carries; -1 for an operation that has no such message. msg: the
+ * struct that wire_encode() would take (a union wire_any begins with it). */
+long wire_fd_count(enum wire_op op, enum wire_kind kind, const void *msg);
 
 /* Texts for people; "?" for a number outside the table. Static. */
 const char *wire_op_name(unsigned op);
