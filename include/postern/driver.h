@@ -22,6 +22,7 @@ struct driver_can {
 struct driver_probe {
 	uint32_t major, minor;
 	char version[64];
+	bool kvm_pvm; /* /dev/kvm here is the paravirtual KVM, which cannot run an ordinary kernel */
 };
 
 /* Facts a plan depends on besides spec and lease. */

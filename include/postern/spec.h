@@ -32,6 +32,7 @@ struct spec {
 	char *name;       /* optional, unique among the user's running sandboxes */
 	char *hypervisor; /* id registered in the policy; default "qemu" */
 	char *kernel, *initrd, *cmdline;
+	bool kernel_only; /* the kernel needs neither initrd nor disk (unikernel, built-in initramfs) */
 	char *machine;    /* driver's default when NULL */
 	uint32_t memory_mib, vcpus;
 	enum spec_accel accel;
@@ -62,7 +63,8 @@ struct json_t; /* jansson */
 struct spec *spec_new(void);
 void spec_free(struct spec *spec); /* NULL is fine */
 
-/* Fill spec from JSON text. Unknown fields, wrong types, duplicates, values outside their set: -EINVAL and *ret. */
+/* Replace spec by what the JSON text says, over the defaults. Unknown fields, wrong types, duplicates, values outside their
+ * set: -EINVAL, *ret filled and spec as it was before. */
 int spec_parse(struct spec *spec, const char *text, size_t len, struct spec_error *ret);
 
 /* Rules between fields and with the driver's abilities; opens nothing. -EINVAL and *ret. */
@@ -71,7 +73,9 @@ int spec_check(const struct spec *spec, struct spec_error *ret);
 /* The spec as JSON with every default filled in; a new reference the caller owns. */
 struct json_t *spec_to_json(const struct spec *spec);
 
-/* One field by its path and text, as the command line gives it ("memory", "512"; "nics+", "lan"). -EINVAL and *ret. */
+/* One field by its path and text, as the command line gives it: ("memory", "512"), ("disks[0].readonly", "true"). A path
+ * that ends in + appends an element: ("nics+", "lan[,queues=N][,vhost=W]" or "passt"), ("disks+", "PATH[,readonly][,id=I]").
+ * -EINVAL, *ret filled and spec as it was before. */
 int spec_set(struct spec *spec, const char *field, const char *value, struct spec_error *ret);
 
 /* For man page tests and `postern config explain`: name, type, default, allowed values, one line of meaning. */
@@ -79,3 +83,6 @@ struct spec_field {
 	const char *path, *type, *fallback, *allowed, *meaning;
 };
 const struct spec_field *spec_fields(size_t *ret_count);
+
+/* The JSON schema of a spec, made from the same table; docs/spec.schema.json is its output. New reference, the caller's. */
+struct json_t *spec_schema(void);
