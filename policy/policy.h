@@ -21,6 +21,8 @@
 #define POLICY_LABELS_MAX 8
 #define POLICY_FILE_MAX 262144   /* bytes */
 #define POLICY_ANY_USER 0xffffffffu
+#define POLICY_FIRST_UID 0x70000000u /* default id range: what systemd's map of uids leaves free below 2^31 */
+#define POLICY_UID_COUNT 0x08000000u
 
 /* Which program speaks behind a registered id; also wire hypervisor_reply.kind. */
 enum policy_driver { POLICY_DRIVER_QEMU = 1, POLICY_DRIVER_MOCK, POLICY_DRIVER_FIRECRACKER, POLICY_DRIVER_CLH, POLICY_DRIVER_ACRN };
@@ -142,7 +144,8 @@ struct policy_verdict {
 	struct wire_limits limits;
 	uint8_t outcomes[WIRE_GRANT_COUNT]; /* as far as known before the spawner works */
 	uint32_t flags;            /* WIRE_* flags of the lease */
-	uint32_t nic_flags[WIRE_NICS_MAX];
+	uint32_t nic_flags[WIRE_NICS_MAX]; /* ISOLATED and PIN_IP of the network; the VHOST bits asked for if it gets it */
+	bool nic_vhost[WIRE_NICS_MAX];     /* this NIC gets vhost-net: one descriptor a queue pair */
 };
 
 /* Decide an ACQUIRE. Rules are tried in order; the first that names the caller decides (no merging: what a rule does
