@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: init (uid X, no capability, strict filter). Reads what the kernel says about the VMM, through the procfs that
+ * the spawner opened. Numbers and fixed formats of the kernel only: nothing here that the VMM could have written. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "init.h"
+
+#define STATUS_BYTES 4096
+#define PATH_BYTES 64
+#define DIRENT_BYTES 2048
+#define TASKS_MAX 65536
+#define SECCOMP_FILTERING 2
+
+static int read_file(int dir, const char *path, char *buf, size_t size)
+{
+	cleanup_fd int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+	size_t used = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	do {
+		n = read(fd, buf + used, size - 1 - used);
+		if (n < 0)
+			return -errno;
+		used += (size_t)n;
+	} while (n > 0 && used < size - 1);
+	buf[used] = '\0';
+	return 0;
+}
+
+/* The text after "\nKey:\t", or NULL. The only field a process chooses, Name, is escaped by the kernel. */
+static const char *field(const char *status, const char *key)
+{
+	const char *p = strstr(status, key);
+
+	return p != NULL ? p + strlen(key) : NULL;
+}
+
+static int number(const char *status, const char *key, int base, uint64_t *ret)
+{
+	const char *p = field(status, key);
+	char *end;
+	uint64_t value;
+
+	if (p == NULL)
+		return -EBADMSG;
+	errno = 0;
+	value = strtoull(p, &end, base);
+	if (errno != 0 || end == p)
+		return -EBADMSG;
+	*ret = value;
+	return 0;
+}
+
+/* A line of ids; returns how many there are, even beyond the table. */
+static long id_list(const char *status, const char *key, struct wire_fact_id *table, size_t size)
+{
+	const char *p = field(status, key);
+	size_t count = 0;
+
+	if (p == NULL)
+		return -EBADMSG;
+	for (;;) {
+		char *end;
+		unsigned long id;
+
+		while (*p == ' ' || *p == '\t')
+			p++;
+		if (*p == '\n' || *p == '\0')
+			return (long)count;
+		id = strtoul(p, &end, 10);
+		if (end == p)
+			return -EBADMSG;
+		if (count < size)
+			table[count].id = (uint32_t)id;
+		count++;
+		p = end;
+	}
+}
+
+static int read_ids(int procfs, const char *path, struct wire_fact_ids *ids)
+{
+	static const char *const sets[] = { "\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapBnd:\t", "\nCapAmb:\t" };
+	uint64_t *const values[] = { &ids->cap_inh, &ids->cap_prm, &ids->cap_eff, &ids->cap_bnd, &ids->cap_amb };
+	char status[STATUS_BYTES];
+	uint64_t nnp, seccomp, filters = 0;
+	long groups;
+	int r = read_file(procfs, path, status, sizeof(status));
+
+	if (r < 0)
+		return r;
+	if (id_list(status, "\nUid:\t", ids->uids, ARRAY_SIZE(ids->uids)) != 4 ||
+	    id_list(status, "\nGid:\t", ids->gids, ARRAY_SIZE(ids->gids)) != 4)
+		return -EBADMSG;
+	groups = id_list(status, "\nGroups:", ids->groups, ARRAY_SIZE(ids->groups));
+	if (groups < 0)
+		return -EBADMSG;
+	ids->group_count = (uint32_t)groups;
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
+		if (number(status, sets[i], 16, values[i]) < 0)
+			return -EBADMSG;
+	if (number(status, "\nNoNewPrivs:\t", 10, &nnp) < 0 || number(status, "\nSeccomp:\t", 10, &seccomp) < 0)
+		return -EBADMSG;
+	(void)number(status, "\nSeccomp_filters:\t", 10, &filters); /* since Linux 5.9 */
+	ids->no_new_privs = (uint8_t)nnp;
+	ids->seccomp = (uint8_t)seccomp;
+	ids->seccomp_filters = (uint32_t)filters;
+	return 0;
+}
+
+/* Call visit for each numeric name in a directory of procfs. */
+static int each_number(int dir, int (*visit)(struct init *init, int dir, const char *name), struct init *init)
+{
+	char buf[DIRENT_BYTES] __attribute__((aligned(8)));
+	ssize_t n;
+
+	while ((n = getdents64(dir, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *entry = (const void *)(buf + at);
+			int r = entry->d_name[0] >= '0' && entry->d_name[0] <= '9' ? visit(init, dir, entry->d_name) : 0;
+
+			if (r < 0)
+				return r;
+			at += entry->d_reclen;
+		}
+	}
+	return n < 0 ? -errno : 0;
+}
+
+static int visit_task(struct init *init, int dir, const char *name)
+{
+	struct wire_fact_ids ids = { 0 };
+	char path[PATH_BYTES];
+	int r;
+
+	if (init->facts.tasks >= TASKS_MAX)
+		return -E2BIG;
+	(void)snprintf(path, sizeof(path), "%.20s/status", name);
+	r = read_ids(dir, path, &ids);
+	if (r == -ENOENT || r == -ESRCH)
+		return 0; /* a thread that ended meanwhile */
+	if (r < 0)
+		return r;
+	init->facts.tasks++;
+	init->facts.tasks_filtered += ids.seccomp == SECCOMP_FILTERING ? 1 : 0;
+	return 0;
+}
+
+static void describe(const struct stat *st, struct wire_fact_fd *ret)
+{
+	ret->mode = st->st_mode;
+	ret->dev = st->st_dev;
+	ret->ino = st->st_ino;
+	ret->rdev = st->st_rdev;
+}
+
+/* The entry itself is a link whose permission bits are the access mode (none: O_PATH); behind it is the file. */
+static int visit_fd(struct init *init, int dir, const char *name)
+{
+	struct wire_fact_fd *fact = &init->facts.fds[init->facts.fd_count];
+	struct stat link, st;
+
+	if (init->facts.fd_count >= WIRE_FACT_FDS_MAX)
+		return -E2BIG; /* a manifest that is not whole proves nothing */
+	if (fstatat(dir, name, &link, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(dir, name, &st, 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	fact->fd = (uint32_t)strtoul(name, NULL, 10);
+	fact->access = (link.st_mode & 0600) == 0600 ? 2 : (link.st_mode & 0400) != 0 ? 0 : (link.st_mode & 0200) != 0 ? 1 : 3;
+	describe(&st, fact);
+	init->facts.fd_count++;
+	return 0;
+}
+
+static int walk(struct init *init, const char *what, int (*visit)(struct init *init, int dir, const char *name))
+{
+	cleanup_fd int dir = -1;
+	char path[PATH_BYTES];
+
+	(void)snprintf(path, sizeof(path), "%d/%s", init->vmm, what);
+	dir = openat(init->procfs, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? -errno : each_number(dir, visit, init);
+}
+
+/* Identity of what a magic link of process pid (0: init itself) leads to. */
+static int identity(const struct init *init, pid_t pid, const char *link, uint64_t *ret_dev, uint64_t *ret_ino)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+
+	if (pid != 0)
+		(void)snprintf(path, sizeof(path), "%d/%s", pid, link);
+	else
+		(void)snprintf(path, sizeof(path), "self/%s", link);
+	if (fstatat(init->procfs, path, &st, 0) < 0)
+		return -errno;
+	*ret_dev = st.st_dev;
+	*ret_ino = st.st_ino;
+	return 0;
+}
+
+static int read_places(struct init *init)
+{
+	static const char *const kinds[] = { "ns/user", "ns/pid", "ns/mnt", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup", "ns/time" };
+	struct wire_facts *facts = &init->facts;
+	uint64_t dev;
+	int r = 0;
+
+	_Static_assert(ARRAY_SIZE(kinds) == ARRAY_SIZE(facts->namespaces), "one row for each namespace");
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
+		r = identity(init, init->vmm, kinds[i], &dev, &facts->namespaces[i].vmm);
+		if (r == 0)
+			r = identity(init, 0, kinds[i], &dev, &facts->namespaces[i].init);
+		/* Linux before 5.6, or built without it: 0 says so to the reader */
+		if (r == -ENOENT && i == ARRAY_SIZE(kinds) - 1)
+			r = 0;
+	}
+	if (r == 0)
+		r = identity(init, init->vmm, "root", &facts->root_dev, &facts->root_ino);
+	if (r == 0)
+		r = identity(init, 0, "root", &facts->init_root_dev, &facts->init_root_ino);
+	if (r == 0)
+		r = identity(init, init->vmm, "cwd", &facts->cwd_dev, &facts->cwd_ino);
+	return r;
+}
+
+/* One line of kernel text into a TEXT field, cut at its end of line and where it would not be plain. */
+static void set_text(char *text, size_t size, const char *line)
+{
+	size_t i = 0;
+
+	(void)memset(text, 0, size);
+	for (; i < size - 1 && line[i] >= 0x20 && line[i] <= 0x7e; i++)
+		text[i] = line[i];
+}
+
+static int read_texts(struct init *init)
+{
+	struct wire_facts *facts = &init->facts;
+	char path[PATH_BYTES], buf[STATUS_BYTES];
+	const char *line;
+	ssize_t n;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%d/exe", init->vmm);
+	n = readlinkat(init->procfs, path, buf, sizeof(buf) - 1);
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	set_text(facts->exe, sizeof(facts->exe), buf);
+	(void)snprintf(path, sizeof(path), "%d/cgroup", init->vmm);
+	r = read_file(init->procfs, path, buf, sizeof(buf));
+	if (r < 0)
+		return r;
+	line = strstr(buf, "0::"); /* the v2 group, as seen from the sandbox's cgroup namespace */
+	set_text(facts->cgroup, sizeof(facts->cgroup), line != NULL ? line + 3 : "");
+	(void)snprintf(path, sizeof(path), "%d/oom_score_adj", init->vmm);
+	r = read_file(init->procfs, path, buf, sizeof(buf));
+	if (r < 0)
+		return r;
+	facts->oom_score_adj = (uint32_t)(int32_t)strtol(buf, NULL, 10);
+	(void)snprintf(path, sizeof(path), "%d/attr/current", init->vmm);
+	r = read_file(init->procfs, path, buf, sizeof(buf));
+	if (r < 0 && r != -EINVAL && r != -ENOENT) /* no security module with labels on this kernel */
+		return r;
+	set_text(facts->label, sizeof(facts->label), r == 0 ? buf : "");
+	return 0;
+}
+
+static int read_limits(struct init *init)
+{
+	uint64_t *const values[] = { &init->facts.rlimit_nofile, &init->facts.rlimit_core, &init->facts.rlimit_memlock,
+				     &init->facts.rlimit_nproc };
+	static const int kinds[] = { RLIMIT_NOFILE, RLIMIT_CORE, RLIMIT_MEMLOCK, RLIMIT_NPROC };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct rlimit limit;
+
+		if (prlimit(init->vmm, kinds[i], NULL, &limit) < 0)
+			return -errno;
+		*values[i] = limit.rlim_max; /* what the VMM could raise it to, which is what binds it */
+	}
+	return 0;
+}
+
+int facts_given(struct init *init)
+{
+	struct wire_facts *facts = &init->facts;
+
+	for (size_t i = 0; i < init->slot_count; i++) {
+		struct wire_fact_fd *fact = &facts->given[i];
+		int flags = fcntl(init->slots[i].fd, F_GETFL);
+		struct stat st;
+
+		if (i >= WIRE_FACT_FDS_MAX)
+			return -E2BIG;
+		if (flags < 0 || fstat(init->slots[i].fd, &st) < 0)
+			return -errno;
+		fact->fd = (uint32_t)init->slots[i].slot;
+		fact->access = (flags & O_PATH) != 0 ? 3 : (uint8_t)(flags & O_ACCMODE);
+		describe(&st, fact);
+	}
+	facts->given_count = (uint16_t)init->slot_count;
+	facts->landlock_abi = (uint8_t)landlock_abi();
+	return 0;
+}
+
+int facts_read(struct init *init)
+{
+	struct wire_facts *facts = &init->facts;
+	char path[PATH_BYTES];
+	int r;
+
+	facts->vmm_pid = (uint32_t)init->vmm;
+	facts->tasks = 0;
+	facts->tasks_filtered = 0;
+	facts->fd_count = 0;
+	(void)memset(facts->fds, 0, sizeof(facts->fds));
+	(void)snprintf(path, sizeof(path), "%d/status", init->vmm);
+	r = read_ids(init->procfs, path, &facts->vmm_ids[0]);
+	if (r == 0)
+		r = read_ids(init->procfs, "self/status", &facts->init_ids[0]);
+	if (r == 0)
+		r = walk(init, "task", visit_task);
+	if (r == 0)
+		r = walk(init, "fd", visit_fd);
+	if (r == 0)
+		r = read_places(init);
+	if (r == 0)
+		r = read_texts(init);
+	return r == 0 ? read_limits(init) : r;
+}
