@@ -10,6 +10,9 @@
 #include "postern/plan.h"
 #include "postern/spec.h"
 
+/* What hypervisor_reply.kind says; the policy's numbers (a test compares them with enum policy_driver). */
+enum driver_kind { DRIVER_KIND_QEMU = 1, DRIVER_KIND_MOCK, DRIVER_KIND_FIRECRACKER, DRIVER_KIND_CLH, DRIVER_KIND_ACRN };
+
 struct driver_vm; /* a driver's own state for one running VMM */
 
 /* What a driver can do, as data: `postern capabilities`, validation and docs read the same row. */
@@ -32,7 +35,7 @@ struct driver_context {
 	const struct driver_probe *probe;
 	const char *path;        /* argv[0] */
 	bool kvm;                /* use KVM: decided by driver_accel() */
-	int kernel, initrd;      /* opened as the user; -1 absent. plan() takes them over. */
+	int kernel, initrd;      /* opened as the user; -1 absent. plan() takes descriptors over and sets them to -1 here. */
 	int disks[SPEC_DISKS_MAX];
 	int passt;               /* connected socket to passt, -1 none */
 };
@@ -42,15 +45,16 @@ enum driver_state { DRIVER_STARTING, DRIVER_HELD, DRIVER_RUNNING, DRIVER_PAUSED,
 
 struct driver {
 	const char *name;  /* "qemu" */
-	uint8_t kind;      /* enum policy_driver */
+	uint8_t kind;      /* enum driver_kind */
 	struct driver_can can;
 
 	/* Find out the version of the binary at path. 0 or -errno. May fork and exec path as the caller. */
 	int (*probe)(const char *path, struct driver_probe *ret);
 	/* What to ask of the broker: fills hypervisor, vcpus, memory, flags, nics, limits of ask. Pure. */
 	int (*needs)(const struct spec *spec, const struct driver_probe *probe, struct wire_acquire *ask, struct spec_error *ret);
-	/* argv and assets. Pure: takes over descriptors of ctx, opens nothing. */
-	int (*plan)(const struct driver_context *ctx, struct plan *plan, struct spec_error *ret);
+	/* argv and assets. Pure: opens nothing. A descriptor of ctx that the plan took over is -1 in ctx afterwards, whatever
+	 * the result; the others stay the caller's. */
+	int (*plan)(struct driver_context *ctx, struct plan *plan, struct spec_error *ret);
 	/* Take over the control channel (stream socket). NULL: out of memory. */
 	struct driver_vm *(*attach)(int control_fd);
 	void (*detach)(struct driver_vm *vm); /* closes the channel; NULL is fine */
@@ -65,6 +69,7 @@ struct driver {
 	/* Descriptor to poll, and what to do when it is readable: updates the state. -EPIPE when the VMM is gone. */
 	int (*fd)(const struct driver_vm *vm);
 	int (*dispatch)(struct driver_vm *vm);
+	/* SHUTDOWN and CRASHED stay what they are when the VMM is gone; from any other state that is GONE. */
 	enum driver_state (*state)(const struct driver_vm *vm);
 	/* Last error text of the VMM or of the protocol; static or owned by vm. */
 	const char *(*trouble)(const struct driver_vm *vm);
