@@ -90,7 +90,8 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = size };
 	union control control;
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+			      .msg_controllen = sizeof(control.buf) };
 	int all[CONTROL_FDS] = { 0 };
 	bool stray = false;
 	size_t count;

@@ -181,7 +181,7 @@ static const char *const outcome_texts[] = { WIRE_OUTCOMES(TEXT2) };
 static const char *const step_texts[] = { WIRE_STEPS(TEXT2) };
 static const char *const step_names[] = { WIRE_STEPS(NAME2) };
 static const char *const error_names[] = { WIRE_ERRORS(NAME1) };
-#define FITS(name) _Static_assert(WIRE_HEADER_SIZE + WIRE_SIZE_##name <= WIRE_MESSAGE_MAX, #name " is longer than a receive buffer");
+#define FITS(name) _Static_assert(WIRE_HEADER_SIZE + WIRE_SIZE_##name <= WIRE_MESSAGE_MAX, #name " fits a receive buffer");
 WIRE_MESSAGES(FITS)
 /* clang-format on */
 _Static_assert(ARRAY_SIZE(step_names) <= 256 && ARRAY_SIZE(error_names) <= 256, "step and code have eight bits on the wire");
@@ -321,7 +321,8 @@ int wire_decode(const struct wire_session *session, const void *buf, size_t len,
 	return 0;
 }
 
-int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds, size_t fd_count)
+int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds,
+	      size_t fd_count)
 {
 	/* Not zeroed first, as the build flags would: 35 KB for each small message. Only the len bytes that the encoder
 	 * wrote, every one of them, leave this function. */

@@ -103,11 +103,12 @@ int wire_decode(const struct wire_session *session, const void *buf, size_t len,
 
 /* Send one message. Descriptors stay the caller's. -EAGAIN when the peer's queue is full, -EPIPE when it is gone;
  * never raises SIGPIPE and never blocks. */
-int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds, size_t fd_count);
+int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, const void *msg, const int *fds,
+	      size_t fd_count);
 
-/* Receive one message. 1: in is filled; 0: the peer closed, or sent an empty datagram
- * (the kernel does not tell them apart, and no message is empty: end the session); -EAGAIN: nothing there (non-blocking); -EPROTO: the peer
- * broke the protocol, every descriptor that came with it is closed, in->why says how: end the session. */
+/* Receive one message. 1: in is filled; 0: the peer closed, or sent an empty datagram (the kernel does not tell them
+ * apart, and no message is empty: end the session); -EAGAIN: nothing there (non-blocking); -EPROTO: the peer broke the
+ * protocol, every descriptor that came with it is closed, in->why says how: end the session. */
 int wire_recv(int fd, const struct wire_session *session, struct wire_in *in);
 
 /* Close what is left in in->fds. */

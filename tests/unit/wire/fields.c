@@ -20,7 +20,8 @@
 #define F_BYTES(n, s) { .kind = FIELD_BYTES, .name = #n, .size = (s) },
 #define F_SUB(n, c, m) { .kind = FIELD_SUB, .name = #n, .size = WIRE_SIZE_##m, .count = (c), .part = #m },
 /* The last entry is only there because a message may have no field at all. */
-#define FIELDS(m) static const struct field fields_##m[] = { MSG_##m(F_8, F_16, F_32, F_64, F_FLAGS, F_NAME, F_TEXT, F_BYTES, F_SUB) { .name = NULL } };
+#define FIELDS(m) static const struct field fields_##m[] = { \
+	MSG_##m(F_8, F_16, F_32, F_64, F_FLAGS, F_NAME, F_TEXT, F_BYTES, F_SUB) { .name = NULL } };
 WIRE_MESSAGES(FIELDS)
 
 #define MESSAGE(m) { #m, WIRE_SIZE_##m, sizeof(struct wire_##m), fields_##m, ARRAY_SIZE(fields_##m) - 1 },
@@ -215,7 +216,9 @@ struct wire_session operation_session(const struct operation *op, enum wire_kind
 {
 	struct wire_session session = { .link = op->link_id, .peer = op->from_id, .replies = true };
 
-	session.phase = (op->phase_mask & PHASE_READY) != 0 ? PHASE_READY : (op->phase_mask & PHASE_SYNC) != 0 ? PHASE_SYNC : PHASE_NEW;
+	session.phase = (op->phase_mask & PHASE_READY) != 0  ? PHASE_READY
+			: (op->phase_mask & PHASE_SYNC) != 0 ? PHASE_SYNC
+							     : PHASE_NEW;
 	if (kind != WIRE_REQUEST) /* replies come from the side that does not ask */
 		session.peer = (enum wire_side)(op->from_id == FROM_CLIENT ? FROM_BROKER : FROM_CLIENT);
 	return session;

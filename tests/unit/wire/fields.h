@@ -21,7 +21,7 @@ struct field {
 
 struct message {
 	const char *name;
-	size_t wire_size;   /* body, without header */
+	size_t wire_size; /* body, without header */
 	size_t struct_size;
 	const struct field *fields;
 	size_t field_count;

@@ -64,7 +64,11 @@ static void hostile_text_stays_one_line(void **state)
 	(void)state;
 	log_init("p", LOG_LEVEL_DEBUG);
 	log_error("name '%s'", "a\nb\r\t\x1b[31m\x7f\xc3\xa9\x01");
-	assert_string_equal(written(), "p: name 'a?b?" "??[31m?" "?" "?" "?'\n");
+	assert_string_equal(written(), "p: name 'a?b?"
+				       "??[31m?"
+				       "?"
+				       "?"
+				       "?'\n");
 	log_error("%s", "<0>emergency %n%s");
 	assert_string_equal(written(), "p: <0>emergency %n%s\n");
 }
@@ -132,11 +136,8 @@ static void journal_gets_priorities(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(plain_line),
-		TEST(hostile_text_stays_one_line),
-		TEST(long_text_is_cut),
-		TEST(errno_is_kept),
-		TEST(journal_gets_priorities),
+		TEST(plain_line),    TEST(hostile_text_stays_one_line), TEST(long_text_is_cut),
+		TEST(errno_is_kept), TEST(journal_gets_priorities),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
