@@ -102,6 +102,10 @@ def namespace(pid, kind):
     return os.readlink("/proc/%d/ns/%s" % (pid, kind))
 
 
+def own_pids(host):
+    return host.own_processes()
+
+
 def run_ok(*argv, **more):
     return subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more).stdout
 
@@ -209,19 +213,20 @@ class Host:
         }
         names = list(hypervisors)
         return {
-            "broker_user": BROKER_UID,
-            "spawner_user": SPAWN_UID,
+            "version": 1,
+            "daemon": {"user": BROKER_UID, "spawn_user": SPAWN_UID, "socket_mode": "0666"},
             "ids": {"first": self.first_uid, "count": UID_COUNT},
+            "template": {"binds": [self.libexec, self.fakes]},
             "hypervisors": hypervisors,
             "networks": {
-                "lan": {"gateway": "10.98.%d.1/24" % (self.slot * 4), "isolated": True},
-                "lan2": {"gateway": "10.98.%d.1/24" % (self.slot * 4 + 1), "pin_ip": True},
+                "lan": {"address": "10.98.%d.1/24" % (self.slot * 4), "isolated": True},
+                "lan2": {"address": "10.98.%d.1/24" % (self.slot * 4 + 1), "isolated": True, "pin_ip": True},
             },
-            "template_binds": [self.libexec, self.fakes],
             "rules": [
                 {"users": [ALICE, BOB], "hypervisors": names, "networks": ["lan", "lan2"], "kvm": True, "survive": True,
-                 "shared_netns": True, "quota": {"sandboxes": 64, "taps": 64, "starts_per_minute": 100000}},
+                 "shared_netns": True, "quota": {"sandboxes": 64, "taps": 64}},
             ],
+            "sessions": {"all": 400, "user": 150},
         }
 
     def write_policy(self):
@@ -373,10 +378,19 @@ class Host:
             "descriptors of the broker": shape(fds(broker)),
             "descriptors of the spawner": shape(fds(spawner)),
             "runtime files": files_below(self.runtime),
-            "user files": set().union(*[files_below(h) for h in self.homes.values()]),
+            "user files": self.user_files(),
             "namespaces": self.namespaces(),
             "sysv and mq": ipc(),
         }
+
+    def user_files(self):
+        """What users have, but for what Postern keeps on purpose (the base directory, logs of dead sandboxes) and specs."""
+        found = set()
+        for home in self.homes.values():
+            base = os.path.join(home, "postern")
+            kept = (base, os.path.join(base, ".lock"), os.path.join(base, "dead"))
+            found |= {p for p in files_below(home) if p not in kept and not p.startswith((base + "/dead/", home + "/spec-"))}
+        return found
 
     def cgroups(self):
         found = set()
@@ -445,6 +459,17 @@ class Host:
         os.chmod(path, mode)
         os.chown(path, uid, uid)
         return path
+
+    def spec(self, uid=ALICE, **fields):
+        """Write a spec of these fields and return its path. A mock of 16 MiB when nothing else is said."""
+        content = {"hypervisor": "mock", "memory": 16}
+        content.update(fields)
+        self.specs = getattr(self, "specs", 0) + 1
+        return self.user_file(uid, "spec-%d.json" % self.specs, json.dumps(content).encode())
+
+    def controllers(self):
+        """Controllers of this installation, oldest first."""
+        return sorted(p for p in pids() if os.path.basename(exe(p)) == "postern-controller" and exe(p).startswith(self.dest))
 
     def session(self, uid=ALICE, **more):
         return wire.Session(self.socket, uid, **more)

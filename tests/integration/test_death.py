@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs: tests (root). SIGKILL of every process at rest: what is documented happens, and nothing is left.
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness  # noqa: E402
+import tap  # noqa: E402
+import wire  # noqa: E402
+from harness import ALICE, kill_wait  # noqa: E402
+from tap import case  # noqa: E402
+
+NICS = [{"type": "tap", "network": "lan"}]
+
+
+def started(host, name, **fields):
+    """A mock with a tap under a real controller. Returns (lease, controller's pid)."""
+    known = set(host.controllers())
+    host.ok("run", host.spec(nics=NICS, **fields), "--detach", "--name", name)
+    (controller,) = set(host.controllers()) - known
+    leases = host.leases_of(ALICE)
+    return leases[-1], controller
+
+
+def vmm_of(lease):
+    (pid,) = harness.children(lease["init_pid"])
+    return pid
+
+
+def gone(host, lease, before, **more):
+    tap.wait_for(lambda: not harness.alive(lease["init_pid"]), "init is gone")
+    host.settle(before, **more)
+
+
+@case
+def controller_dies(host):
+    """Without `survive` the sandbox ends with its controller."""
+    before = host.snapshot()
+    lease, controller = started(host, "a")
+    kill_wait(controller)
+    gone(host, lease, before, ignore=("user files",))
+    host.ok("ps")  # sweeps what the dead controller left in its user's directory
+    host.settle(before)
+
+
+@case
+def controller_dies_and_the_sandbox_survives(host):
+    """With `survive` it lives, is listed, and can be ended."""
+    before = host.snapshot()
+    lease, controller = started(host, "b", survive=True)
+    vmm = vmm_of(lease)
+    kill_wait(controller)
+    time.sleep(0.3)
+    tap.true(harness.alive(lease["init_pid"]) and harness.alive(vmm), "init and VMM live")
+    tap.equal([found["uuid"] for found in host.leases_of(ALICE)], [lease["uuid"]], "the broker lists it")
+    tap.true("orphaned" in host.ok("ps"), "ps says so")
+    host.ok("kill", "b")
+    gone(host, lease, before)
+
+
+@case
+def attach_takes_it_over(host):
+    """Over the wire: the owner gets a new control end, then a hang-up ends it or not as before."""
+    before = host.snapshot()
+    survive = wire.T.constants["WIRE_SURVIVE"]
+    launch = host.launch("hostile", ["hold"], flags=survive)
+    pid = launch.lease["init_pid"]
+    launch.control.close()
+    time.sleep(0.2)
+    tap.true(harness.alive(pid), "init waits")
+    own, far = wire.socket.socketpair(wire.socket.AF_UNIX, wire.socket.SOCK_SEQPACKET)
+    with own, far, host.session(ALICE) as session:
+        lease, (pidfd,) = session.call("ATTACH", {"uuid": launch.uuid}, [far.fileno()])
+        far.close()
+        os.close(pidfd)
+        tap.equal(lease["uuid"], launch.uuid, "the lease")
+        name, _, _, _, fds = wire.recv(own)
+        for fd in fds:
+            os.close(fd)
+        tap.equal((name, len(fds)), ("C_CHANNELS", 3), "new channels")
+        wire.send_raw(own, wire.message("C_AUDIT"))
+        tap.equal(wire.recv(own)[0], "C_FACTS", "facts after the attach")
+        wire.send_raw(own, wire.message("C_STOP", {"grace_ms": 100}))
+        tap.wait_for(lambda: not harness.alive(pid), "init is gone")
+    launch.close()
+    host.settle(before)
+
+
+@case
+def init_dies(host):
+    before = host.snapshot()
+    lease, controller = started(host, "c")
+    vmm = vmm_of(lease)
+    kill_wait(lease["init_pid"])
+    tap.wait_for(lambda: not harness.alive(vmm), "the VMM is gone")
+    tap.wait_for(lambda: not harness.alive(controller), "the controller ended")
+    gone(host, lease, before)
+
+
+@case
+def vmm_dies(host):
+    before = host.snapshot()
+    lease, controller = started(host, "d")
+    kill_wait(vmm_of(lease))
+    tap.wait_for(lambda: not harness.alive(controller), "the controller ended")
+    gone(host, lease, before)
+
+
+
+
+def _serves(host):
+    try:
+        with host.launch("hostile", ["clock"]) as launch:
+            return launch.exited() == 0
+    except (wire.Refused, wire.Hangup, OSError):
+        return False
+
+
+def lives_and_stops(host, lease, controller, name):
+    tap.true(harness.alive(lease["init_pid"]) and harness.alive(vmm_of(lease)), "init and VMM live")
+    tap.true(harness.alive(controller), "the controller lives")
+    found = [other for other in host.leases_of(ALICE) if other["uuid"] == lease["uuid"]]
+    tap.equal(found, [lease], "the record is the same, byte for byte")
+    host.ok("audit", name)
+    host.ok("stop", name)
+    tap.wait_for(lambda: not harness.alive(lease["init_pid"]), "init is gone")
+    tap.wait_for(lambda: not host.sandbox_processes(), "no sandbox process is left")
+    tap.wait_for(lambda: not host.leases_of(ALICE), "its lease is free")
+
+
+def taps(host):
+    return {name for name, link in host.switch_links().items() if name != "lo" and not name.startswith(("br", "up"))}
+
+
+@case
+def spawner_dies(host):
+    """Sandboxes survive; another postern-start brings a new spawner, which knows them."""
+    lease, controller = started(host, "e")
+    broker, old = host.broker, host.spawner
+    kill_wait(old)
+    time.sleep(0.2)
+    tap.equal(host.broker, broker, "the broker lives")
+    with host.session(ALICE) as session:
+        session.call("HOST")
+        try:
+            host.launch("hostile", session=session)
+            raise AssertionError("a launch without a spawner")
+        except wire.Refused as why:
+            tap.equal(why.code, "SPAWNER_DOWN", "what a launch is told")
+    join(host)
+    tap.equal(host.broker, broker, "the broker is the same")
+    tap.true(host.spawner != old, "the spawner is a new one")
+    lives_and_stops(host, lease, controller, "e")
+    tap.wait_for(lambda: not taps(host), "no tap is left")
+
+
+def join(host):
+    """postern-start for a missing spawner: the broker that lives is another process than the one it starts."""
+    process = host.starter
+    host.start(wait=False)
+    tap.wait_for(lambda: _half(host), "both halves run", 20)
+    tap.wait_for(lambda: _serves(host), "a launch works again", 20)
+    host.joiners = getattr(host, "joiners", []) + [process]
+
+
+def _half(host):
+    try:
+        return host.broker and host.spawner
+    except AssertionError:
+        return None
+
+
+@case
+def broker_dies(host):
+    """Sandboxes survive; the next broker lists them."""
+    lease, controller = started(host, "f")
+    spawner, old = host.spawner, host.broker
+    kill_wait(old)
+    time.sleep(0.2)
+    tap.equal(host.spawner, spawner, "the spawner lives")
+    tap.true(harness.alive(lease["init_pid"]), "init lives")
+    done = host.cli("run", host.spec(), "--detach")
+    tap.equal(done.returncode, harness.EXIT["NO_BROKER"], "exit status without a broker")
+    join(host)
+    tap.equal(host.spawner, spawner, "the spawner is the same")
+    lives_and_stops(host, lease, controller, "f")
+    tap.wait_for(lambda: not taps(host), "no tap is left")
+
+
+@case
+def a_sandbox_ends_while_a_half_is_missing(host):
+    """It ends while the spawner, then while the broker is dead: the next one cleans up behind it."""
+    before = host.snapshot()
+    ignore = ("daemons", "namespaces", "descriptors of the broker", "descriptors of the spawner", "mounts of the spawner")
+    for half in ("spawner", "broker"):
+        lease, _ = started(host, "g-" + half)
+        kill_wait(getattr(host, half))
+        kill_wait(lease["init_pid"])
+        join(host)
+        tap.wait_for(lambda: not host.leases_of(ALICE), "its lease is free after the %s's restart" % half)
+        tap.wait_for(lambda: not taps(host), "no tap is left")
+        host.settle(before, ignore=ignore)
+
+
+@case
+def both_die(host):
+    """Nobody is left who knows: a fresh start ends what still runs, and serves."""
+    lease, _ = started(host, "h", survive=True)
+    spawner, broker = host.spawner, host.broker
+    os.kill(broker, 9)
+    kill_wait(spawner)
+    tap.wait_for(lambda: not harness.alive(broker), "the broker is dead")
+    host.start(wait=False)
+    tap.wait_for(lambda: _half(host), "both halves run", 20)
+    tap.wait_for(lambda: _serves(host), "a launch works again", 20)
+    tap.wait_for(lambda: not harness.alive(lease["init_pid"]), "the old sandbox was ended")
+    tap.equal(host.leases_of(ALICE), [], "leases")
+
+
+@case
+def restarts_do_not_grow(host):
+    """Ten restarts of each half with a sandbox running: descriptors and processes stay as they were."""
+    lease, controller = started(host, "i")
+    sizes = []
+    for i in range(10):
+        kill_wait(getattr(host, "broker" if i % 2 else "spawner"))
+        join(host)
+        time.sleep(0.1)
+        sizes.append((len(harness.fds(host.broker)), len(harness.fds(host.spawner))))
+    tap.equal(sizes[-2:], sizes[2:4], "descriptors after restarts: %s" % sizes)
+    lives_and_stops(host, lease, controller, "i")
+
+
+@case
+def an_orderly_end_takes_all_along(host):
+    """--stop-sandboxes-on-exit: SIGTERM to the broker ends everything, the spawner too."""
+    lease, _ = started(host, "j")
+    os.kill(host.broker, 15)
+    tap.wait_for(lambda: not host.own_processes() or host.own_processes() == host.controllers(), "daemons and sandbox ended")
+    tap.true(not harness.alive(lease["init_pid"]), "init ended")
+    tap.wait_for(lambda: not host.controllers(), "the controller ended")
+    host.start()
+
+
+harness.main()
