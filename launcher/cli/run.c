@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: CLI (the user). postern run. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "common/cleanup.h"
+#include "spec_file.h"
+
+#define RUN_TIMEOUT_MS 60000
+#define RUN_QUIET_MS 700 /* a step that takes longer is named */
+
+/* Wait until the guest runs. Shows on a terminal what takes long. */
+static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, struct failure *failure)
+{
+	bool tty = isatty(STDERR_FILENO) == 1;
+	char step[128] = "starting";
+	bool shown = false;
+	int waited = 0, r;
+
+	for (;;) {
+		json_t *line = NULL;
+		const char *event, *text;
+
+		r = talk_next(channel, tty && !shown ? RUN_QUIET_MS : timeout_ms - waited, &line, failure);
+		if (r == -ETIMEDOUT && tty && !shown) {
+			(void)fprintf(stderr, "postern: %s ...\n", step);
+			shown = true;
+			waited += RUN_QUIET_MS;
+			continue;
+		}
+		if (r == -ETIMEDOUT)
+			return fail(failure, r, EXIT_TIMEOUT, "start sandbox: no guest after %d s (%s); try a longer --timeout",
+				    timeout_ms / 1000, step);
+		if (r < 0)
+			return fail(failure, r, EXIT_LAUNCH, "start sandbox: the controller died (%s); see the broker's log", step);
+		event = json_string_value(json_object_get(line, "event"));
+		text = json_string_value(json_object_get(line, "text"));
+		if (event != NULL && strcmp(event, "running") == 0) {
+			*ret = line;
+			return 0;
+		}
+		if (event != NULL && strcmp(event, "failed") == 0)
+			r = fail(failure, -EREMOTEIO, (enum postern_exit)json_integer_value(json_object_get(line, "exit")), "%s",
+				 text != NULL ? text : "?");
+		else if (text != NULL) {
+			(void)snprintf(step, sizeof(step), "%s", text);
+			shown = false;
+		}
+		json_decref(line);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* The sandbox belongs to this terminal until one of the two ends. */
+static int foreground(struct channel *channel, const json_t *running, struct failure *failure)
+{
+	const char *uuid = json_string_value(json_object_get(json_object_get(running, "state"), "uuid"));
+	struct attach_end end;
+	int r = attach(channel, fd_take(&channel->passed), true, uuid, &end, failure);
+
+	if (r < 0)
+		return say_failure(failure);
+	if (end.detached) {
+		(void)fprintf(stderr, "postern: %s goes on; postern console %.8s\n", uuid, uuid);
+		return EXIT_OK;
+	}
+	find_wait_gone(uuid);
+	if (end.exit_status == EXIT_OK)
+		return EXIT_OK;
+	return say_error((enum postern_exit)end.exit_status, end.kept ? "sandbox %s: %s; see postern logs %.8s" : "sandbox %s: %s%.0s",
+			 uuid, end.reason, uuid);
+}
+
+/* A launch that is broken off: the controller dies of it, and what it had started dies of that. */
+static void abandon(pid_t controller)
+{
+	struct failure ignored;
+	struct found found;
+
+	(void)kill(controller, SIGKILL);
+	(void)waitpid(controller, NULL, 0);
+	if (find_all(&found, &ignored) == 0) /* sweeps */
+		find_done(&found);
+}
+
+static volatile sig_atomic_t controller_pid, was_interrupted;
+
+/* Ctrl-C while the launch goes on: its controller sits in a session of its own and would not hear of it. */
+static void interrupted(int number)
+{
+	was_interrupted = number;
+	if (controller_pid > 0)
+		(void)kill(controller_pid, SIGKILL);
+}
+
+int command_run(const struct command *self, int argc, char **argv)
+{
+	struct channel channel = { .fd = -1, .passed = -1 };
+	struct failure failure = { .exit_status = EXIT_FAILED };
+	bool detach = false, json = false;
+	int timeout_ms = RUN_TIMEOUT_MS, r;
+	const struct option_row rows[] = {
+		{ "detach", NULL, "print the uuid once the guest runs, and leave it alone", OPTION_FLAG, &detach },
+		{ "json", NULL, "with --detach: print the state as JSON", OPTION_FLAG, &json },
+		{ "timeout", "SECONDS", "how long the launch may take (default 60)", OPTION_SECONDS, &timeout_ms },
+	};
+	struct spec *spec = NULL;
+	struct sigaction quiet = { .sa_handler = interrupted };
+	json_t *running = NULL;
+	pid_t pid;
+
+	r = spec_from_arguments(self, rows, ARRAY_SIZE(rows), argc, argv, &spec);
+	if (r < 0 && json && !detach)
+		r = say_error(EXIT_USAGE, "option --json: the console is on standard output; add --detach");
+	if (r >= 0) {
+		spec_free(spec);
+		return r;
+	}
+	(void)sigaction(SIGINT, &quiet, NULL);
+	(void)sigaction(SIGTERM, &quiet, NULL);
+	(void)sigaction(SIGHUP, &quiet, NULL);
+	pid = spawn_controller(spec, detach, timeout_ms, &channel, &failure);
+	spec_free(spec);
+	if (pid < 0)
+		return say_failure(&failure);
+	controller_pid = pid;
+	r = wait_running(&channel, timeout_ms, &running, &failure);
+	if (r < 0) {
+		if (failure.exit_status == EXIT_TIMEOUT || r == -EPIPE)
+			abandon(pid);
+		if (was_interrupted != 0)
+			(void)fail(&failure, -EINTR, EXIT_FAILED, "start sandbox: interrupted by signal %d; nothing of it is left",
+				   (int)was_interrupted);
+		channel_close(&channel);
+		return say_failure(&failure);
+	}
+	controller_pid = 0;
+	if (!detach)
+		r = foreground(&channel, running, &failure);
+	else if (json)
+		r = say_json(json_incref(json_object_get(running, "state")));
+	else
+		r = printf("%s\n", json_string_value(json_object_get(json_object_get(running, "state"), "uuid"))) > 0 &&
+				    fflush(stdout) == 0 ?
+			    EXIT_OK :
+			    EXIT_FAILED;
+	json_decref(running);
+	channel_close(&channel);
+	return r;
+}

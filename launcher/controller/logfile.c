@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: controller (the user). */
+#include "logfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+
+int logfile_open(struct logfile *log, int dir, const char *name)
+{
+	cleanup_fd int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	if (fchmod(fd, 0600) < 0)
+		return -errno;
+	*log = (struct logfile){ .fd = fd_take(&fd) };
+	return 0;
+}
+
+void logfile_close(struct logfile *log)
+{
+	fd_close(&log->fd);
+}
+
+/* Keep the newer half. Moved inside the file, so that a reader who follows it keeps a good descriptor: it sees the file
+ * shrink and starts again from its beginning. */
+static void halve(struct logfile *log)
+{
+	size_t keep = LOGFILE_MAX / 2;
+	cleanup_free char *tail = malloc(keep);
+	ssize_t got = -1;
+
+	if (tail != NULL && log->size > keep)
+		got = pread(log->fd, tail, keep, (off_t)(log->size - keep));
+	if (ftruncate(log->fd, 0) < 0)
+		return;
+	log->size = 0;
+	if (got > 0) {
+		ssize_t put = pwrite(log->fd, tail, (size_t)got, 0);
+
+		log->size = put > 0 ? (size_t)put : 0;
+	}
+}
+
+void logfile_write(struct logfile *log, const char *bytes, size_t len)
+{
+	if (log->fd < 0)
+		return;
+	while (len > 0) {
+		size_t part = len < LOGFILE_MAX / 4 ? len : LOGFILE_MAX / 4;
+		ssize_t put;
+
+		if (log->size + part > LOGFILE_MAX)
+			halve(log);
+		put = pwrite(log->fd, bytes, part, (off_t)log->size);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return;
+		log->size += (size_t)put;
+		bytes += put;
+		len -= (size_t)put;
+	}
+}
+
+void logfile_note(struct logfile *log, const char *format, ...)
+{
+	char line[512] = "postern: ";
+	size_t at = strlen(line);
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(line + at, sizeof(line) - at - 1, format, args);
+	va_end(args);
+	if (len < 0)
+		return;
+	at += strnlen(line + at, sizeof(line) - at - 1);
+	line[at++] = '\n';
+	logfile_write(log, line, at);
+}
