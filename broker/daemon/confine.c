@@ -19,7 +19,7 @@
 #include "common/log.h"
 #include "policy/policy.h"
 
-#define DESCRIPTORS_USEFUL 16384 /* two for each of the leases and sessions there can be */
+#define DESCRIPTORS_USEFUL 16384 /* two for each lease and each session there can be, and some */
 #define GROUPS_USEFUL 8          /* ours has at most two */
 #define STATUS_MAX 8192
 

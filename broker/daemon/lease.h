@@ -19,7 +19,7 @@
 #include "ids.h"
 #include "label.h"
 
-#define LEASES_MAX 4096
+#define LEASES_MAX 2048 /* as many as the spawner has room for */
 
 enum lease_state { LEASE_FREE, LEASE_STARTING, LEASE_ABANDONED, LEASE_RUNNING, LEASE_STOPPING };
 

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: tests. Hostile clients: whatever they send, only their own session ends, and no descriptor is left (ATTACKS D26,
+ * D28, D35; KERNEL 3 rows 3, 7, 15, 17). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fdpass.h"
+#include "fixture.h"
+
+static int open_room(void **state)
+{
+	struct fixture *fx = calloc(1, sizeof(*fx));
+
+	fixture_open(fx);
+	*state = fx;
+	return 0;
+}
+
+static int close_room(void **state)
+{
+	struct fixture *fx = *state;
+
+	fixture_close(fx);
+	free(fx);
+	return 0;
+}
+
+/* Another client is served while and after something was done to the broker. */
+static void assert_served(struct fixture *fx)
+{
+	int fd = client_open(fx);
+
+	client_send(fd, WIRE_OP_HOST, NULL, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_HOST), WIRE_ERR_OK);
+	(void)close(fd);
+	fixture_run(fx);
+}
+
+static void D26_nothing_but_hello_in_the_first_phase(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	const struct wire_hello hello = { .version = WIRE_VERSION };
+	int fd, pair[2];
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), errno);
+	fd = client_connect(fx);
+	client_send(fd, WIRE_OP_ACQUIRE, &ask, pair, 1);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	fd = client_connect(fx);
+	client_send(fd, WIRE_OP_NEXT, &(struct wire_cursor){ 0 }, NULL, 0);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	/* and HELLO only once */
+	fd = client_open(fx);
+	client_send(fd, WIRE_OP_HELLO, &hello, NULL, 0);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	assert_served(fx);
+}
+
+static void D26_operations_of_other_links(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_lease_id id = { .id = 1 };
+	int fd = client_open(fx);
+
+	client_send(fd, WIRE_OP_S_KILL, &id, NULL, 0);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	fd = client_open(fx);
+	client_send(fd, WIRE_OP_R_JOIN, NULL, (int[]){ 0 }, 1);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	assert_served(fx);
+}
+
+static void another_version_is_told_so(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_hello hello = { .version = WIRE_VERSION + 1 };
+	int fd = client_connect(fx);
+
+	client_send(fd, WIRE_OP_HELLO, &hello, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_HELLO), WIRE_ERR_VERSION);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+}
+
+static void D35_hostile_bytes(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t bytes[2048];
+	size_t before;
+
+	assert_served(fx);
+	before = open_fds();
+	srandom(1);
+	for (int round = 0; round < 3000; round++) {
+		size_t size = (size_t)random() % sizeof(bytes), fds = (size_t)random() % 3;
+		bool greeted = (random() & 1) != 0;
+		int fd = greeted ? client_open(fx) : client_connect(fx);
+
+		for (size_t i = 0; i < size; i++)
+			bytes[i] = (uint8_t)random();
+		if (size >= 8 && (random() & 1) != 0) { /* a plausible header, so that bodies are read too */
+			bytes[0] = (uint8_t)(random() % 10);
+			bytes[1] = bytes[2] = bytes[3] = 0;
+		}
+		if (size > 0)
+			(void)fdpass_send(fd, bytes, size, (int[]){ 0, 1, 2 }, fds);
+		else
+			(void)send(fd, bytes, 0, MSG_NOSIGNAL);
+		fixture_run(fx);
+		(void)close(fd);
+		fixture_run(fx);
+	}
+	assert_served(fx);
+	assert_int_equal(open_fds(), before);
+	assert_int_equal(fx->server.leases.count, 0);
+}
+
+static void D35_every_length_of_an_acquire(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	uint8_t bytes[WIRE_MESSAGE_MAX];
+	long len = wire_encode(WIRE_OP_ACQUIRE, WIRE_REQUEST, 9, &ask, bytes, sizeof(bytes));
+	size_t before = open_fds();
+
+	assert_true(len > 0);
+	for (long cut = 1; cut <= len + 1; cut++) {
+		int fd = client_open(fx);
+
+		if (cut == len) { /* right length, no descriptor */
+			assert_int_equal(fdpass_send(fd, bytes, (size_t)cut, NULL, 0), 0);
+		} else {
+			assert_int_equal(fdpass_send(fd, bytes, (size_t)cut, (int[]){ 0 }, 1), 0);
+		}
+		fixture_run(fx);
+		assert_true(client_closed(fd));
+		(void)close(fd);
+	}
+	assert_int_equal(open_fds(), before);
+}
+
+static void K03_wrong_descriptors_end_the_session(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	size_t before = open_fds();
+	int wrong[5], pair[2];
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), errno);
+	wrong[0] = open("/", O_RDONLY | O_DIRECTORY);
+	wrong[1] = open("/dev/null", O_RDWR);
+	wrong[2] = open("/", O_PATH);
+	wrong[3] = pair[0];
+	wrong[4] = socket(AF_INET, SOCK_STREAM, 0);
+	for (size_t i = 0; i < 5; i++) {
+		int fd = client_open(fx);
+
+		client_send(fd, WIRE_OP_ACQUIRE, &ask, &wrong[i], 1);
+		fixture_run(fx);
+		assert_true(client_closed(fd));
+		(void)close(fd);
+		if (wrong[i] >= 0)
+			(void)close(wrong[i]);
+	}
+	(void)close(pair[1]);
+	assert_int_equal(open_fds(), before);
+	assert_int_equal(fx->server.leases.count, 0);
+	assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 0);
+}
+
+static void K15_too_many_descriptors(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	uint8_t bytes[WIRE_MESSAGE_MAX];
+	long len = wire_encode(WIRE_OP_ACQUIRE, WIRE_REQUEST, 9, &ask, bytes, sizeof(bytes));
+	size_t before = open_fds();
+	int fds[WIRE_FDS_MAX] = { 0 }, fd = client_open(fx);
+
+	assert_int_equal(fdpass_send(fd, bytes, (size_t)len, fds, WIRE_FDS_MAX), 0);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	assert_int_equal(open_fds(), before);
+	assert_served(fx);
+}
+
+static void K15_sessions_of_one_user_are_bounded(void **state)
+{
+	struct fixture *fx = *state;
+	int fds[200];
+	size_t before = open_fds(), open = 0;
+
+	for (size_t i = 0; i < 200; i++)
+		fds[i] = client_connect(fx);
+	for (size_t i = 0; i < 200; i++)
+		open += !client_closed(fds[i]);
+	assert_int_equal(open, fx->policy.sessions_user_max);
+	/* somebody else still gets in */
+	set_session_uid(fx, 64810);
+	assert_served(fx);
+	for (size_t i = 0; i < 200; i++)
+		(void)close(fds[i]);
+	fixture_run(fx);
+	assert_int_equal(open_fds(), before);
+	assert_served(fx);
+}
+
+static void K15_sessions_of_all_are_bounded(void **state)
+{
+	struct fixture *fx = *state;
+	int fds[32];
+	size_t open = 0;
+
+	fx->policy.sessions_user_max = 0;
+	for (size_t i = 0; i < 32; i++)
+		fds[i] = client_connect(fx);
+	for (size_t i = 0; i < 32; i++) {
+		open += !client_closed(fds[i]);
+		(void)close(fds[i]);
+	}
+	assert_int_equal(open, fx->policy.sessions_max);
+	fixture_run(fx);
+	assert_served(fx);
+}
+
+static void K15_half_open_and_idle_connections_end(void **state)
+{
+	struct fixture *fx = *state;
+	int silent, idle, busy;
+
+	fx->policy.hello_ms = 30;
+	fx->policy.idle_ms = 60000;
+	silent = client_connect(fx);
+	busy = client_open(fx);
+	fixture_wait(fx, 60);
+	assert_true(client_closed(silent));
+	assert_false(client_closed(busy));
+	fx->policy.idle_ms = 30;
+	idle = client_open(fx);
+	fixture_wait(fx, 60);
+	assert_true(client_closed(idle));
+	(void)close(silent);
+	(void)close(idle);
+	(void)close(busy);
+	fixture_run(fx);
+	assert_served(fx);
+}
+
+static void K15_one_request_at_a_time(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	int fd = client_open(fx), control = client_acquire(fx, fd, &ask);
+
+	client_send(fd, WIRE_OP_HOST, NULL, NULL, 0);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	assert_int_equal(only_lease(fx)->state, LEASE_ABANDONED);
+	(void)close(fd);
+	(void)close(control);
+	assert_served(fx);
+}
+
+static void K15_a_peer_that_does_not_read(void **state)
+{
+	struct fixture *fx = *state;
+	int fd = client_open(fx), small = 1;
+	unsigned sent = 0;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	while (sent < 100000 && wire_send(fd, WIRE_OP_HOST, WIRE_REQUEST, 9, NULL, NULL, 0) == 0) {
+		sent++;
+		(void)server_step(&fx->server, 0);
+	}
+	assert_true(sent < 100000);
+	assert_int_equal(fx->server.accounts->all.usage.sandboxes, 0);
+	(void)close(fd);
+	fixture_run(fx);
+	assert_served(fx);
+}
+
+static void D28_the_process_that_connected_must_live(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	const struct wire_hello hello = { .version = WIRE_VERSION };
+	int link[2], pair[2], fd = -1;
+	size_t count;
+	char byte;
+	pid_t child;
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, link), errno);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) { /* connects, hands the connection on and is gone */
+		int mine = client_dial(fx);
+
+		_exit(fdpass_send(link[1], "x", 1, &mine, 1) != 0);
+	}
+	assert_int_equal(fdpass_recv(link[0], &byte, 1, &fd, 1, &count), 1);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	fixture_run(fx);
+	client_send(fd, WIRE_OP_HELLO, &hello, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_HELLO), WIRE_ERR_OK);
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), errno);
+	client_send(fd, WIRE_OP_ACQUIRE, &ask, &pair[1], 1);
+	fixture_run(fx);
+	assert_true(client_closed(fd));
+	assert_int_equal(fx->server.leases.count, 0);
+	(void)close(fd);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	(void)close(link[0]);
+	(void)close(link[1]);
+}
+
+static void sandbox_uids_are_not_heard(void **state)
+{
+	struct fixture *fx = *state;
+	int fd;
+
+	/* our own uid is now one of the range */
+	fx->policy.first_uid = getuid();
+	fd = client_connect(fx);
+	assert_true(client_closed(fd));
+	(void)close(fd);
+	fx->policy.first_uid = FIRST_UID;
+	assert_served(fx);
+}
+
+static void every_client_operation_has_a_handler(void **state)
+{
+	struct fixture *fx = *state;
+	struct session session = { .fd = -1, .pidfd = -1 };
+
+#define CLIENT 1
+#define SPAWNER 0
+#define RENDEZVOUS 0
+#define KEEPER 0
+#define CONTROL 0
+#define LINK_IS_CLIENT(number, NAME, link, ...) { number, link },
+	static const struct {
+		int op;
+		int client;
+	} ops[] = { WIRE_OPS(LINK_IS_CLIENT) };
+
+	/* Only operations without a handler can be tried on a session that is none. */
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		if (ops[i].client)
+			continue;
+		fx->server.in->op = (enum wire_op)ops[i].op;
+		assert_int_equal(op_dispatch(&fx->server, &session), -EPROTO);
+	}
+	/* Client operations are contiguous from 1 and each is exercised in test_ops.c; here only that the count is known. */
+	assert_int_equal(WIRE_OP_KILL, 8);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, open_room, close_room)
+	const struct CMUnitTest tests[] = {
+		T(D26_nothing_but_hello_in_the_first_phase),
+		T(D26_operations_of_other_links),
+		T(another_version_is_told_so),
+		T(D35_hostile_bytes),
+		T(D35_every_length_of_an_acquire),
+		T(K03_wrong_descriptors_end_the_session),
+		T(K15_too_many_descriptors),
+		T(K15_sessions_of_one_user_are_bounded),
+		T(K15_sessions_of_all_are_bounded),
+		T(K15_half_open_and_idle_connections_end),
+		T(K15_one_request_at_a_time),
+		T(K15_a_peer_that_does_not_read),
+		T(D28_the_process_that_connected_must_live),
+		T(sandbox_uids_are_not_heard),
+		T(every_client_operation_has_a_handler),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
