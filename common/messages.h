@@ -212,7 +212,8 @@
 	U32(fd, 0, 0x7fffffff) U32(mode, 0, UINT32_MAX) U64(dev, 0, UINT64_MAX) U64(ino, 0, UINT64_MAX) \
 	U64(rdev, 0, UINT64_MAX) U8(access, 0, 3)
 
-/* What init was given for the VMM, just before exec, and what the VMM has after: compared by the controller. */
+/* What init was given for the VMM, just before exec, and what the VMM has after: compared by the controller.
+ * held: 1 when read while the VMM stood still at its first instruction. */
 #define MSG_facts(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
 	U32(vmm_pid, 0, 0x7fffffff) SUB(init_ids, 1, fact_ids) SUB(vmm_ids, 1, fact_ids) \
 	SUB(namespaces, 8, fact_ns) U64(root_dev, 0, UINT64_MAX) U64(root_ino, 0, UINT64_MAX) \
@@ -221,7 +222,7 @@
 	U32(oom_score_adj, 0, UINT32_MAX) TEXT(label, 128) TEXT(cgroup, 128) TEXT(exe, 256) \
 	U64(rlimit_nofile, 0, UINT64_MAX) U64(rlimit_core, 0, UINT64_MAX) U64(rlimit_memlock, 0, UINT64_MAX) \
 	U64(rlimit_nproc, 0, UINT64_MAX) U16(given_count, 0, WIRE_FACT_FDS_MAX) SUB(given, WIRE_FACT_FDS_MAX, fact_fd) \
-	U16(fd_count, 0, WIRE_FACT_FDS_MAX) SUB(fds, WIRE_FACT_FDS_MAX, fact_fd)
+	U16(fd_count, 0, WIRE_FACT_FDS_MAX) SUB(fds, WIRE_FACT_FDS_MAX, fact_fd) U8(held, 0, 1)
 
 /* From /proc/PID/status, as numbers. group_count may be larger than the table; then the receipt fails. */
 #define MSG_fact_ids(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \

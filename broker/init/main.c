@@ -210,7 +210,9 @@ static int step_fork(struct init *init)
 	(void)sigaddset(&mask, SIGCHLD);
 	init->null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	init->signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (init->null < 0 || init->signals < 0 || sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || pipe2(init->verdict, O_CLOEXEC) < 0)
+	/* An ignored SIGCHLD, as the daemons have it, would be inherited and hide how the VMM ended. */
+	if (init->null < 0 || init->signals < 0 || signal(SIGCHLD, SIG_DFL) == SIG_ERR || sigprocmask(SIG_BLOCK, &mask, NULL) < 0 ||
+	    pipe2(init->verdict, O_CLOEXEC) < 0)
 		return -errno;
 	r = stage(&init->signals);
 	r = r < 0 ? r : stage(&init->null);
@@ -244,8 +246,11 @@ static int step_filter(struct init *init)
 /* From here on the VMM runs; its guest waits until the controller has read the facts. */
 static int step_send(struct init *init)
 {
-	int r = wire_send(init->control, WIRE_OP_C_FACTS, WIRE_REQUEST, 0, &init->facts, NULL, 0);
+	int r;
 
+	init->facts.held = 1; /* vmm_start() has seen it stopped, and only we could have continued it */
+	r = wire_send(init->control, WIRE_OP_C_FACTS, WIRE_REQUEST, 0, &init->facts, NULL, 0);
+	init->facts.held = 0;
 	if (r < 0)
 		return r;
 	return kill(init->vmm, SIGCONT) < 0 ? -errno : 0;

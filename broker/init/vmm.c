@@ -65,6 +65,9 @@ static int step_fds(struct init *init)
 		if (r < 0)
 			return -errno;
 	}
+	/* Whatever the daemons ignore is not the VMM's habit. */
+	for (int i = 1; i < NSIG; i++)
+		(void)signal(i, SIG_DFL); /* refused for SIGKILL and SIGSTOP */
 	/* A core file would hold guest memory. SIGPIPE is ignored across exec: with no controller left (WIRE_SURVIVE), a
 	 * line on stderr must cost the line and not the guest. */
 	if (chdir("/") < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&none) < 0 ||
