@@ -14,17 +14,21 @@
 #include "postern/plan.h"
 #include "postern/spec.h"
 
-#define RECEIPT_ROWS_MAX 64
+#define RECEIPT_ROWS_MAX 96
 
 /* The host's /proc view of one process. seen false: /proc hides it (hidepid), said so in the receipt. */
 struct receipt_view {
 	bool seen;
 	pid_t pid;
+	pid_t inner;           /* its number inside the sandbox: 1 for init */
 	struct wire_fact_ids ids;
 	char cgroup[256];
 	char uid_map[128], gid_map[128];
 	uint32_t threads, threads_filtered;
+	uint64_t memory_max, pids_max; /* of its cgroup; RECEIPT_UNKNOWN when no file says so, UINT64_MAX - 1 for "max" */
 };
+#define RECEIPT_UNKNOWN UINT64_MAX
+#define RECEIPT_UNLIMITED (UINT64_MAX - 1)
 
 enum receipt_mark { RECEIPT_OK, RECEIPT_WRONG, RECEIPT_ABSENT /* the host does not offer it; policy accepted that */, RECEIPT_INFO };
 
@@ -49,8 +53,10 @@ struct receipt {
 /* Read the outside view of init (pid as the broker gave it) and find the VMM below it. 0 or -errno. */
 int receipt_outside(const struct wire_lease *lease, struct receipt_view *ret_init, struct receipt_view *ret_vmm);
 
-/* Compare everything; fills rows and good. plan may be NULL for an audit without it (then descriptors are compared with
- * the earlier receipt by receipt_diff()). receipt->lease, facts, init, vmm must be filled. */
+/* Compare everything; fills rows and good. receipt->lease, facts, init, vmm must be filled. plan may be NULL for an audit
+ * without it: then what the user handed in is not compared with what init was given. Facts of a held VMM (facts.held) must
+ * show exactly the given descriptors; a running one may have opened and closed some, which is shown. self: whose
+ * namespaces and root a sandbox must not have. */
 void receipt_check(struct receipt *receipt, const struct plan *plan, pid_t self);
 
 /* Rows of now that differ from then; number written to diff (at most max). Pids and times do not count. */
