@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # Runs: tests (whoever runs them). Documents against the code they describe.
-"""documents.py SOURCE_ROOT: exit statuses, the lists of files in README.md and HACKING.md, links between documents."""
+"""documents.py SOURCE_ROOT: exit statuses, folders, links, names of tests."""
 import os
 import re
 import sys
@@ -17,6 +17,9 @@ def read(path):
 def check_exit_statuses():
     """postern(1), EXIT STATUS, lists exactly the numbers of include/postern/exit.h."""
     wanted = [int(n) for n in re.findall(r"^\s*EXIT_\w+ = (\d+)", read("include/postern/exit.h"), re.M)]
+    if not os.path.exists("docs/man/postern.1"):
+        breaches.append("docs/man/postern.1 does not exist")
+        return
     page = read("docs/man/postern.1")
     section = re.search(r'^\.S[Hh] "?EXIT STATUS"?$(.*?)(?=^\.S[Hh] )', page, re.M | re.S)
     if not section:
@@ -36,7 +39,7 @@ def check_layout():
             breaches.append(f"README.md: {folder}/ does not exist")
     for folder in sorted(os.listdir(".")):
         hidden = folder.startswith((".", "build"))
-        if os.path.isdir(folder) and not hidden and folder not in {n.split("/")[0] for n in named}:
+        if os.path.isdir(folder) and os.listdir(folder) and not hidden and folder not in {n.split("/")[0] for n in named}:
             breaches.append(f"README.md: section Layout does not name {folder}/")
 
 
@@ -53,11 +56,28 @@ def check_links():
                 breaches.append(f"{path}: names {target}, which does not exist")
 
 
+def check_named_tests():
+    """Every file::case that a document names is a test."""
+    sources = {}
+    for folder, _, names in os.walk("tests"):
+        for name in names:
+            if name.startswith("test_"):
+                sources[name] = read(os.path.join(folder, name))
+    for name in sorted(os.listdir("docs")):
+        if not name.endswith(".md"):
+            continue
+        for source, case in re.findall(r"`(test_\w+\.(?:py|c))::(\w+)`", read("docs/" + name)):
+            pattern = rf"^def {case}\(" if source.endswith(".py") else rf"^static void {case}\("
+            if not re.search(pattern, sources.get(source, ""), re.M):
+                breaches.append(f"docs/{name}: {source}::{case} is no test")
+
+
 def main():
     os.chdir(sys.argv[1])
     check_exit_statuses()
     check_layout()
     check_links()
+    check_named_tests()
     print("\n".join(breaches))
     sys.exit(1 if breaches else 0)
 
