@@ -2,7 +2,10 @@
  * Runs: start, broker, spawner. What postern-start leaves in the two daemons: descriptor numbers and a table.
  *
  * Both daemons find their descriptors at these numbers and close everything else first. A number whose thing this
- * host does not have is closed, and the daemon sees EBADF.
+ * host does not have is closed, and the daemon sees EBADF. Both start with SIGCHLD ignored: the spawner may be a child
+ * of the broker, and nobody waits for it; the spawner puts SIGCHLD back to its default for its own children.
+ * Environment: nothing but NOTIFY_SOCKET, WATCHDOG_* and JOURNAL_STREAM when start had them. The broker's argv:
+ * --stop-sandboxes-on-exit when start was given it.
  */
 #pragma once
 
@@ -36,7 +39,7 @@ enum p_fd {
 	P_MNTNS,    /* mount namespace whose root is the template */
 	P_SWITCH,   /* network namespace with the bridges */
 	P_EMPTY,    /* network namespace with nothing, where the spawner sits */
-	P_PROCFS,   /* the host's procfs as a detached tree: to write id maps of children */
+	P_PROCFS,   /* the host's procfs (pid directories only) as a detached tree: to write id maps of children */
 	P_PRIVATE,  /* detached tmpfs with one node, "tun" */
 	P_CGROUP,   /* cgroup v2 directory delegated to the spawner (a detached tree), may be absent */
 	P_CGROUP_PIDS,   /* cgroup v1 directories delegated to it, when v2 has no controllers; may be absent */
@@ -53,26 +56,6 @@ enum p_fd {
 #define TABLE_NETWORKS 32
 #define TABLE_BINDS 16
 
-/* What the spawner needs of the policy, made by start as root: the spawner parses no text. Indices are the policy's. */
-struct spawn_table {
-	uint32_t magic, size;
-	uint32_t first_uid, uid_count;   /* range mapped into P */
-	uint32_t kvm_gid;                /* WIRE_UID_NONE unless the group strategy is in use */
-	uint32_t landlock_abi;
-	uint32_t label;                  /* 1: label every sandbox (SELinux is on and the policy has types) */
-	uint32_t direct_mode;            /* 1: no P, real setresuid (issue of its own) */
-	uint32_t hypervisor_count, network_count;
-	struct {
-		char name[32];
-		char path[256];          /* as seen inside the template */
-		uint32_t profile;        /* enum syscall_profile */
-	} hypervisors[TABLE_HYPERVISORS];
-	struct {
-		char name[32];           /* bridge is "br<index>", the uplink's inner end "up<index>" */
-		uint32_t has_uplink, gateway, prefix;
-	} networks[TABLE_NETWORKS];
-};
-
 /* What start found out about the host as root, for the broker. Outcomes are enum wire_outcome. */
 struct host_table {
 	uint32_t magic, size;
@@ -83,4 +66,30 @@ struct host_table {
 	uint32_t selinux;                /* 0 off, 1 permissive, 2 enforcing */
 	uint32_t spawn_uid;
 	uint64_t boot_id;                /* differs after each fresh start of P: a handle of an older one is refused */
+};
+
+enum host_kvm { HOST_KVM_FD = 1, HOST_KVM_NODE = 2, HOST_KVM_GROUP = 4 };
+
+/* What the spawner needs of the policy, made by start as root: the spawner parses no text. Indices are the policy's. */
+struct spawn_table {
+	uint32_t magic, size;
+	uint32_t first_uid, uid_count;   /* range mapped into P */
+	uint32_t kvm_gid;                /* WIRE_UID_NONE unless the group strategy is in use */
+	uint32_t landlock_abi;
+	uint32_t label;                  /* 1: label every sandbox (SELinux is on and the policy has types) */
+	uint32_t direct_mode;            /* 1: no P, real setresuid (issue of its own) */
+	uint32_t hypervisor_count, network_count, bind_count;
+	struct {
+		char name[32];
+		char path[256];          /* as seen inside the template */
+		uint32_t profile;        /* enum syscall_profile */
+	} hypervisors[TABLE_HYPERVISORS];
+	struct {
+		char name[32];           /* bridge is "br<index>", the uplink's inner end "up<index>" */
+		uint32_t has_uplink, gateway, prefix;
+	} networks[TABLE_NETWORKS];
+	char binds[TABLE_BINDS][256];    /* in the template besides /usr; kept to be compared at a restart */
+	/* Below: facts of this P, not of the policy. A restarted half gets the same ones. */
+	char cgroup[96];                 /* path of P_CGROUP in its hierarchy, "" without one: the receipt shows it */
+	struct host_table host;
 };

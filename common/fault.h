@@ -7,15 +7,15 @@
  */
 #pragma once
 
+/* Where the memfd is, in the spawner and, dup'ed by it, in each child. */
+enum { SPAWNER_FD_FAULT = 40 };
+
 #ifdef POSTERN_FAULT_INJECTION
 #include <errno.h>
 #include <stdint.h>
 #include <unistd.h>
 
 #include "slots.h"
-
-/* Where the memfd is, in the spawner and, dup'ed by it, in each child. */
-enum { SPAWNER_FD_FAULT = 40 };
 
 /* -EIO when the harness asks this step to fail, else 0. fd: SPAWNER_FD_FAULT or INIT_FD_FAULT. */
 static inline int fault_at(int fd, uint32_t step)

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: spawner (capabilities of P only). One cgroup a sandbox, inside the directories that start delegated to us.
+ *
+ * Version 2 where it is: the child is born in it, and that it can be removed proves that nothing is left in it. Where
+ * the controllers are on version 1, directories there carry the limits. */
+#include "spawner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/fault.h"
+
+#define CPU_PERIOD_US 100000ull
+#define MIB (1024ull * 1024ull)
+
+static const enum p_fd v1_trees[] = { P_CGROUP_PIDS, P_CGROUP_MEMORY, P_CGROUP_CPU };
+
+/* Named after X: unique while it lives, since X is not given out again before its cgroup is gone. */
+static void name_of(const struct wire_lease *lease, char ret[16])
+{
+	(void)snprintf(ret, 16, "x%u", lease->uid);
+}
+
+static int write_number(int dir, const char *file, const char *prefix, uint64_t value, const char *suffix)
+{
+	char text[64];
+	cleanup_fd int fd = openat(dir, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	int len;
+
+	if (fd < 0)
+		return -errno;
+	len = snprintf(text, sizeof(text), "%s%llu%s", prefix, (unsigned long long)value, suffix);
+	return write(fd, text, (size_t)len) == len ? 0 : -errno;
+}
+
+static bool has_file(int dir, const char *child, const char *file)
+{
+	struct stat st;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", child, file);
+	return fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A throw-away group shows which controllers reach the children. */
+uint8_t cgroup_probe(const struct spawner *sp)
+{
+	bool v2 = false;
+
+	if (sp->p[P_CGROUP] >= 0 && mkdirat(sp->p[P_CGROUP], "probe", 0755) == 0) {
+		v2 = has_file(sp->p[P_CGROUP], "probe", "memory.max") && has_file(sp->p[P_CGROUP], "probe", "pids.max");
+		(void)unlinkat(sp->p[P_CGROUP], "probe", AT_REMOVEDIR);
+	}
+	if (v2)
+		return WIRE_BY_BY_CGROUP2;
+	if (sp->p[P_CGROUP_PIDS] >= 0 && sp->p[P_CGROUP_MEMORY] >= 0)
+		return WIRE_BY_BY_CGROUP1;
+	return WIRE_BY_BY_RLIMIT;
+}
+
+/* A limit whose controller is not there is left out (io and cpu are often missing); one that is there and refuses fails. */
+static int limit(int dir, const char *file, const char *prefix, uint64_t value, const char *suffix)
+{
+	int r = write_number(dir, file, prefix, value, suffix);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+static int limits_v2(int dir, const struct wire_limits *l)
+{
+	int r = 0;
+
+	if (l->pids > 0)
+		r = write_number(dir, "pids.max", "", l->pids, "");
+	if (r == 0 && l->memory_mib > 0)
+		r = write_number(dir, "memory.max", "", l->memory_mib * MIB, "");
+	/* No limit of its own means no swap: guest memory on the host's disk is the administrator's decision. */
+	if (r == 0)
+		r = limit(dir, "memory.swap.max", "", l->swap_mib * MIB, "");
+	/* A sandbox that runs out dies whole, not one thread of it. */
+	if (r == 0)
+		r = limit(dir, "memory.oom.group", "", 1, "");
+	if (r == 0 && l->cpu_percent > 0)
+		r = limit(dir, "cpu.max", "", l->cpu_percent * CPU_PERIOD_US / 100, " 100000");
+	if (r == 0 && l->io_weight > 0)
+		r = limit(dir, "io.weight", "default ", l->io_weight, "");
+	return r;
+}
+
+static int limits_v1(enum p_fd tree, int dir, const struct wire_limits *l)
+{
+	if (tree == P_CGROUP_PIDS)
+		return l->pids > 0 ? write_number(dir, "pids.max", "", l->pids, "") : 0;
+	if (tree == P_CGROUP_MEMORY)
+		return l->memory_mib > 0 ? write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "") : 0;
+	return l->cpu_percent > 0 ? limit(dir, "cpu.cfs_quota_us", "", l->cpu_percent * CPU_PERIOD_US / 100, "") : 0;
+}
+
+static int make_dir(int parent, const char *name, int *ret_fd)
+{
+	int fd;
+
+	if (mkdirat(parent, name, 0755) < 0)
+		return -errno;
+	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+static int make_v1(const struct spawner *sp, const struct wire_lease *lease, const char *name, enum wire_step *ret_step)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++) {
+		cleanup_fd int dir = -1;
+		int r;
+
+		if (sp->p[v1_trees[i]] < 0)
+			continue;
+		*ret_step = STEP_CGROUP_MAKE;
+		r = make_dir(sp->p[v1_trees[i]], name, &dir);
+		if (r < 0)
+			return r;
+		*ret_step = STEP_CGROUP_LIMIT;
+		r = limits_v1(v1_trees[i], dir, lease->limits);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Makes the groups and sets their limits; fills in lease->cgroup and the outcome. What a failure leaves behind goes with
+ * cgroup_remove(). *ret_fd: the v2 group to clone into, -1 without v2. */
+int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd, enum wire_step *ret_step)
+{
+	char name[16];
+	cleanup_fd int dir = -1;
+	int r;
+
+	name_of(lease, name);
+	*ret_step = STEP_CGROUP_MAKE;
+	r = fault_at(SPAWNER_FD_FAULT, STEP_CGROUP_MAKE);
+	if (r == 0 && sp->p[P_CGROUP] >= 0)
+		r = make_dir(sp->p[P_CGROUP], name, &dir);
+	if (r < 0)
+		return r;
+	if (dir >= 0)
+		(void)snprintf(lease->cgroup, sizeof(lease->cgroup), "%s/%s", sp->table->cgroup, name);
+	*ret_step = STEP_CGROUP_LIMIT;
+	r = fault_at(SPAWNER_FD_FAULT, STEP_CGROUP_LIMIT);
+	if (r == 0 && sp->cgroup_outcome == WIRE_BY_BY_CGROUP2)
+		r = limits_v2(dir, lease->limits);
+	if (r == 0 && sp->cgroup_outcome == WIRE_BY_BY_CGROUP1)
+		r = make_v1(sp, lease, name, ret_step);
+	if (r < 0)
+		return r;
+	lease->grants[WIRE_GRANT_CGROUP] = sp->cgroup_outcome;
+	*ret_fd = fd_take(&dir);
+	return 0;
+}
+
+/* Version 1 cannot be born into: move the child while it still has our uid, before it is released. */
+int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pid_t pid)
+{
+	char name[16];
+
+	name_of(lease, name);
+	if (sp->cgroup_outcome != WIRE_BY_BY_CGROUP1)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++) {
+		cleanup_fd int dir = -1;
+		int r;
+
+		if (sp->p[v1_trees[i]] < 0)
+			continue;
+		dir = openat(sp->p[v1_trees[i]], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (dir < 0)
+			return -errno;
+		r = write_number(dir, "cgroup.procs", "", (uint64_t)pid, "");
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease)
+{
+	char name[16];
+	int r = 0;
+
+	name_of(lease, name);
+	if (sp->p[P_CGROUP] >= 0 && unlinkat(sp->p[P_CGROUP], name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++)
+		if (sp->p[v1_trees[i]] >= 0 && unlinkat(sp->p[v1_trees[i]], name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			r = -errno;
+	return r;
+}

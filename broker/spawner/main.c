@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: spawner (capabilities of P only). Started by postern-start in P, in the template root and the empty network
+ * namespace, with the descriptors of broker/inherit.h; makes sandboxes for the broker until it is told to stop. */
+#include "spawner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+
+#include "common/cleanup.h"
+#include "common/fault.h"
+#include "common/log.h"
+
+static struct spawner spawner; /* pages of free entries are never touched */
+
+/* Nothing but what is listed in inherit.h survives. */
+static int take_inheritance(struct spawner *sp)
+{
+	for (unsigned fd = STDERR_FILENO + 1; fd < (unsigned)SPAWNER_FD_P_FIRST + P_COUNT; fd++)
+		if (fd != SPAWNER_FD_BROKER && fd != SPAWNER_FD_RENDEZVOUS && fd < SPAWNER_FD_P_FIRST)
+			(void)close((int)fd);
+#ifdef POSTERN_FAULT_INJECTION
+	if (syscall(SYS_close_range, SPAWNER_FD_P_FIRST + P_COUNT, SPAWNER_FD_FAULT - 1, 0) < 0 ||
+	    syscall(SYS_close_range, SPAWNER_FD_FAULT + 1, ~0u, 0) < 0)
+		return -errno;
+#else
+	if (syscall(SYS_close_range, SPAWNER_FD_P_FIRST + P_COUNT, ~0u, 0) < 0)
+		return -errno;
+#endif
+	for (int i = 0; i < P_COUNT; i++) {
+		sp->p[i] = SPAWNER_FD_P_FIRST + i;
+		if (fcntl(sp->p[i], F_SETFD, FD_CLOEXEC) < 0)
+			sp->p[i] = -1; /* this host has none */
+	}
+	if (fcntl(SPAWNER_FD_BROKER, F_SETFD, FD_CLOEXEC) < 0 || fcntl(SPAWNER_FD_RENDEZVOUS, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	sp->rendezvous = SPAWNER_FD_RENDEZVOUS;
+	for (int i = P_USERNS; i <= P_PRIVATE; i++)
+		if (sp->p[i] < 0)
+			return -EBADF;
+	return sp->p[P_INIT] < 0 || sp->p[P_TABLE] < 0 ? -EBADF : 0;
+}
+
+static int map_table(struct spawner *sp)
+{
+	struct stat st;
+	void *bytes;
+
+	if (fstat(sp->p[P_TABLE], &st) < 0)
+		return -errno;
+	if (st.st_size != (off_t)sizeof(*sp->table))
+		return -EINVAL;
+	bytes = mmap(NULL, sizeof(*sp->table), PROT_READ, MAP_SHARED, sp->p[P_TABLE], 0);
+	if (bytes == MAP_FAILED)
+		return -errno;
+	if (table_check(bytes, (size_t)st.st_size) < 0)
+		return -EINVAL;
+	sp->table = bytes;
+	return 0;
+}
+
+static int open_loop(struct spawner *sp)
+{
+	sp->link = sp->netlink = sp->worker = -1;
+	sp->epoll = epoll_create1(EPOLL_CLOEXEC);
+	sp->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (sp->epoll < 0 || sp->timer < 0)
+		return -errno;
+	return loop_watch(sp, sp->timer, EPOLLIN, EVENT_TIMER, 0);
+}
+
+/* SIGCHLD: at its default, or our children could not be waited for. SIGPIPE: a closed log must not end us. SIGINT and
+ * SIGHUP of a terminal are for the broker: it may want to end the sandboxes in order. */
+static int set_signals(void)
+{
+	const struct sigaction ignore = { .sa_handler = SIG_IGN }, usual = { .sa_handler = SIG_DFL };
+
+	if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGINT, &ignore, NULL) < 0 ||
+	    sigaction(SIGHUP, &ignore, NULL) < 0 || sigaction(SIGCHLD, &usual, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
+static int prepare(struct spawner *sp, const char **ret_what)
+{
+	int r;
+
+	*ret_what = "descriptors that postern-start leaves";
+	r = take_inheritance(sp);
+	if (r < 0)
+		return r;
+	*ret_what = "table (is postern-start of the same version?)";
+	r = map_table(sp);
+	if (r < 0)
+		return r;
+	*ret_what = "signals";
+	r = set_signals();
+	if (r < 0)
+		return r;
+	*ret_what = "event loop";
+	r = open_loop(sp);
+	if (r < 0)
+		return r;
+	*ret_what = "switch network namespace";
+	r = switch_open(sp);
+	if (r < 0)
+		return r;
+	sp->cgroup_outcome = cgroup_probe(sp);
+	*ret_what = "confinement";
+	r = confine();
+	if (r < 0)
+		return r;
+	*ret_what = "rendezvous socket";
+	return loop_watch(sp, sp->rendezvous, EPOLLIN, EVENT_RENDEZVOUS, 0);
+}
+
+int main(void)
+{
+	const char *what = "";
+	int r;
+
+	log_init("postern-spawner", LOG_LEVEL_INFO);
+	r = prepare(&spawner, &what);
+	if (r < 0) {
+		log_error("cannot start: %s: %s", what, strerror(-r));
+		return EXIT_FAILURE;
+	}
+	link_adopt(&spawner, SPAWNER_FD_BROKER);
+	r = loop_run(&spawner);
+	if (r < 0)
+		log_error("event loop: %s", strerror(-r));
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Runs: start (root, for a moment). Broker and spawner of an earlier start: who lives, and how a new half joins. */
+#include "start.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#define ANSWER_WAIT_S 5
+
+static const char *const names[] = { [SURVIVOR_BROKER] = "broker.sock", [SURVIVOR_SPAWNER] = "spawner.sock" };
+
+/* Only the daemon itself holds the listening end, so a connection means that it lives. */
+static int reach(const struct start *s, enum survivor who)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct timeval wait = { .tv_sec = ANSWER_WAIT_S };
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", s->private_dir, names[who]);
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return fd_take(&fd);
+}
+
+bool survivor_alive(const struct start *s, enum survivor who)
+{
+	cleanup_fd int fd = reach(s, who);
+
+	/* A full backlog is somebody alive, too. */
+	return fd >= 0 || fd == -EAGAIN;
+}
+
+static int take_table(struct start *s)
+{
+	struct spawn_table *running = &(struct spawn_table){ 0 };
+	ssize_t n = pread(s->p[P_TABLE], running, sizeof(*running), 0);
+	int r;
+
+	if (n < 0 || (size_t)n != sizeof(*running))
+		running->size = 0;
+	r = table_same(running, &s->table);
+	if (r < 0)
+		return r;
+	s->table = *running;
+	return 0;
+}
+
+int survivor_join(struct start *s, enum survivor who)
+{
+	const struct wire_session session = { .link = LINK_RENDEZVOUS, .peer = who == SURVIVOR_BROKER ? FROM_BROKER : FROM_SPAWNER,
+					      .phase = PHASE_READY, .replies = true };
+	const struct wire_empty nothing = {};
+	cleanup_fd int fd = reach(s, who);
+	static struct wire_in in; /* 35 KB */
+	size_t next = 0;
+	int r;
+
+	r = fd < 0 ? fd : wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing,
+				    &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
+	if (r == 0)
+		r = wire_recv(fd, &session, &in);
+	if (r != 1 || in.kind != WIRE_REPLY) {
+		log_error("%s lives but does not take a new partner: %s", names[who],
+			  r == -EPROTO ? in.why : r < 0 ? strerror(-r) : r == 0 ? "it hung up" : "its old one is not dead yet");
+		if (r == 1)
+			wire_in_close(&in);
+		return -EBUSY;
+	}
+	/* P_INIT is ours: a program that was updated is used from now on. */
+	for (int i = 0; i < P_COUNT; i++)
+		if ((in.msg.joined.present & 1u << i) != 0) {
+			if (i != P_INIT)
+				s->p[i] = fd_take(&in.fds[next]);
+			next++;
+		}
+	log_notice("%s lives and keeps %u sandboxes", names[who], in.msg.joined.leases);
+	wire_in_close(&in);
+	for (int i = P_USERNS; i <= P_PRIVATE; i++)
+		if (s->p[i] < 0) {
+			log_error("%s does not have all of P", names[who]);
+			return -EBADF;
+		}
+	return take_table(s);
+}
