@@ -298,15 +298,19 @@ static void descriptor_table_full(void **state)
 {
 	struct pair *p = *state;
 	int fill[512];
-	size_t filled = 0, before;
+	size_t filled = 0, before, count = 0;
+	char byte;
+	int got;
 	struct wire_uuid uuid = { .uuid = { 1 } };
 
 	assert_int_equal(wire_send(p->a, WIRE_OP_ATTACH, WIRE_REQUEST, 5, &uuid, &p->null, 1), 0);
+	assert_int_equal(fdpass_send(p->a, "x", 1, &p->null, 1), 0);
 	before = open_fds();
 	while (filled < ARRAY_SIZE(fill) && (fill[filled] = fcntl(p->null, F_DUPFD_CLOEXEC, 0)) >= 0)
 		filled++;
 	assert_true(filled < ARRAY_SIZE(fill)); /* main() set a low limit */
 	assert_int_equal(wire_recv(p->b, &at_broker, &in), -EPROTO);
+	assert_int_equal(fdpass_recv(p->b, &byte, 1, &got, 1, &count), -EMSGSIZE);
 	for (size_t i = 0; i < filled; i++)
 		fd_close(&fill[i]);
 	assert_int_equal(open_fds(), before);
