@@ -26,11 +26,9 @@ struct check {
 	struct driver_probe probe;
 	struct wire_acquire ask;
 	struct wire_host_reply host;
-	bool broker;
-	struct failure trouble; /* why not */
 };
 
-/* What the broker knows: which VMM, which networks, what the host offers. Without a broker the rest can still be said. */
+/* What the broker knows: which VMM, which networks, what the host offers. */
 static int ask_broker(struct check *check, struct failure *failure)
 {
 	struct broker_failure why = { 0 };
@@ -38,12 +36,8 @@ static int ask_broker(struct check *check, struct failure *failure)
 	struct wire_network_reply network;
 	int r = broker_connect(options_socket(), &broker, &why);
 
-	if (r < 0) {
-		(void)fail(&check->trouble, r, why.exit_status, "%s", why.text);
-		check->driver = driver_by_name(check->spec->hypervisor);
-		return check->driver != NULL ? 0 : fail(failure, r, why.exit_status, "%s", why.text);
-	}
-	check->broker = true;
+	if (r < 0)
+		return fail(failure, r, why.exit_status, "%s", why.text);
 	r = broker_hypervisor(broker, check->spec->hypervisor, &check->hypervisor, &why);
 	for (size_t i = 0; r == 0 && i < check->spec->nic_count; i++)
 		if (check->spec->nics[i].kind == SPEC_NET_TAP)
@@ -70,8 +64,7 @@ static void made_up_lease(const struct check *check, struct wire_lease *lease)
 		lease->cid = CHECK_CID;
 		lease->grants[WIRE_GRANT_VHOST_VSOCK] = WIRE_BY_BY_FD;
 	}
-	lease->grants[WIRE_GRANT_KVM] = check->broker ? check->host.outcomes[WIRE_GRANT_KVM] :
-				       check->spec->accel == SPEC_ACCEL_KVM ? WIRE_BY_BY_NODE : WIRE_BY_NOT_ASKED;
+	lease->grants[WIRE_GRANT_KVM] = check->host.outcomes[WIRE_GRANT_KVM];
 	for (size_t i = 0; i < lease->nic_count; i++) {
 		memcpy(lease->nics[i].network, check->ask.nics[i].network, sizeof(lease->nics[i].network));
 		lease->nics[i].queues = check->ask.nics[i].queues;
@@ -125,38 +118,35 @@ static json_t *plan_json(const struct plan *plan)
 	return json_pack("{s:o s:o}", "argv", argv, "assets", assets);
 }
 
-static int make_plan(struct check *check, json_t **ret, bool *ret_kvm, const char **ret_reason, struct failure *failure)
+/* Takes over the files in ctx. */
+static int make_plan(struct check *check, struct driver_context *ctx, json_t **ret, const char **ret_reason, struct failure *failure)
 {
-	struct driver_context ctx = { .spec = check->spec, .probe = &check->probe,
-				      .path = check->broker ? check->hypervisor.path : check->spec->hypervisor };
 	struct plan *plan = plan_new();
 	struct spec_error why = { 0 };
 	struct wire_lease lease;
 	int pair[2], r;
 
-	files_none(&ctx);
 	made_up_lease(check, &lease);
-	ctx.lease = &lease;
-	r = plan == NULL ? fail(failure, -ENOMEM, EXIT_FAILED, "make the plan: out of memory; stop something") :
-			   files_open_all(check->spec, &ctx, failure);
-	for (size_t i = 0; r == 0 && i < check->spec->nic_count; i++)
-		if (check->spec->nics[i].kind == SPEC_NET_PASST && ctx.passt < 0 &&
+	ctx->spec = check->spec;
+	ctx->probe = &check->probe;
+	ctx->path = check->hypervisor.path;
+	ctx->lease = &lease;
+	if (plan == NULL)
+		return fail(failure, -ENOMEM, EXIT_FAILED, "make the plan: out of memory; stop something");
+	for (size_t i = 0; i < check->spec->nic_count; i++)
+		if (check->spec->nics[i].kind == SPEC_NET_PASST && ctx->passt < 0 &&
 		    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) { /* stands for passt's */
-			ctx.passt = pair[0];
+			ctx->passt = pair[0];
 			(void)close(pair[1]);
 		}
-	if (r == 0) {
-		r = driver_accel(check->spec, &lease, check->driver, &ctx.kvm, ret_reason, &why);
-		if (r == 0)
-			r = check->driver->plan(&ctx, plan, &why);
-		if (r < 0)
-			(void)fail(failure, r, EXIT_USAGE, "spec %s: %s%s%s", why.where, why.text,
-				   why.allowed[0] != '\0' ? "; allowed: " : "", why.allowed);
-	}
-	*ret_kvm = ctx.kvm;
+	r = driver_accel(check->spec, &lease, check->driver, &ctx->kvm, ret_reason, &why);
+	if (r == 0)
+		r = check->driver->plan(ctx, plan, &why);
 	if (r == 0)
 		*ret = plan_json(plan);
-	files_close(&ctx);
+	else
+		(void)fail(failure, r, EXIT_USAGE, "spec %s: %s%s%s", why.where, why.text,
+			   why.allowed[0] != '\0' ? "; allowed: " : "", why.allowed);
 	plan_free(plan);
 	return r;
 }
@@ -236,8 +226,6 @@ static void print_human(const struct check *check, const json_t *out)
 	for (i = 0; i < check->ask.nic_count; i++)
 		(void)printf("%-13s network %s, %u queues\n", i == 0 ? "nics" : "", check->ask.nics[i].network,
 			     check->ask.nics[i].queues);
-	if (!check->broker)
-		return;
 	for (walk = json_object_iter(grants), i = 0; walk != NULL; walk = json_object_iter_next(grants, walk), i++) {
 		key = json_object_iter_key(walk);
 		(void)printf("%-13s %-12s %s\n", i == 0 ? "host" : "", key, json_string_value(json_object_iter_value(walk)));
@@ -248,29 +236,32 @@ static void print_human(const struct check *check, const json_t *out)
 static int run_check(struct check *check, bool json)
 {
 	struct failure failure = { .exit_status = EXIT_FAILED };
+	struct driver_context ctx = { 0 };
 	struct spec_error why = { 0 };
 	const char *reason = "";
 	json_t *plan = NULL, *out;
-	bool kvm = false;
-	int r = ask_broker(check, &failure);
+	int r;
 
-	if (r == 0 && check->driver->needs(check->spec, &check->probe, &check->ask, &why) < 0)
-		return say_spec_error(&why);
+	files_none(&ctx);
+	r = files_open_all(check->spec, &ctx, &failure);
 	if (r == 0)
-		r = make_plan(check, &plan, &kvm, &reason, &failure);
+		r = ask_broker(check, &failure);
+	if (r == 0 && check->driver->needs(check->spec, &check->probe, &check->ask, &why) < 0)
+		r = fail(&failure, -EINVAL, EXIT_USAGE, "spec %s: %s%s%s", why.where, why.text,
+			 why.allowed[0] != '\0' ? "; allowed: " : "", why.allowed);
+	if (r == 0)
+		r = make_plan(check, &ctx, &plan, &reason, &failure);
+	files_close(&ctx);
 	if (r < 0)
 		return say_failure(&failure);
-	out = json_pack("{s:o s:o s:o s:o}", "spec", spec_to_json(check->spec), "plan", plan, "ask", ask_json(&check->ask), "accel",
-			json_sprintf("%s: %s", kvm ? "kvm" : check->driver->can.tcg ? "tcg" : "none", reason));
-	(void)json_object_set_new(out, "host", check->broker ? host_json(&check->host) : json_null());
-	if (json) {
-		r = say_json(out);
-	} else {
-		print_human(check, out);
-		json_decref(out);
-		r = fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
-	}
-	return check->broker ? r : say_failure(&check->trouble);
+	out = json_pack("{s:o s:o s:o s:o s:o}", "spec", spec_to_json(check->spec), "plan", plan, "ask", ask_json(&check->ask),
+			"accel", json_sprintf("%s: %s", ctx.kvm ? "kvm" : check->driver->can.tcg ? "tcg" : "none", reason), "host",
+			host_json(&check->host));
+	if (json)
+		return say_json(out);
+	print_human(check, out);
+	json_decref(out);
+	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
 }
 
 int command_check(const struct command *self, int argc, char **argv)

@@ -29,6 +29,7 @@ static void ask_broker(struct leases *leases, struct failure *trouble)
 	struct broker *broker = NULL;
 	uint64_t after = 0;
 	int r = broker_connect(options_socket(), &broker, &why);
+	bool connected = r == 0;
 
 	while (r == 0 && leases->count < FIND_LEASES_MAX) {
 		struct wire_lease *items = reallocarray(leases->items, leases->count + 1, sizeof(*items));
@@ -40,7 +41,7 @@ static void ask_broker(struct leases *leases, struct failure *trouble)
 		if (r == 0)
 			after = items[leases->count++].id;
 	}
-	leases->answered = r == -ENOENT;
+	leases->answered = connected && r == -ENOENT; /* the walk came to its end */
 	if (!leases->answered)
 		(void)fail(trouble, r, why.exit_status, "%s", why.text);
 	broker_close(broker);

@@ -53,6 +53,20 @@ static void help_line(const char *name, const char *argument, const char *meanin
 	(void)putchar('\n');
 }
 
+/* "auto, kvm, tcg" is auto|kvm|tcg; anything else is its type. */
+static void argument_of_field(const struct spec_field *field, char *argument, size_t size)
+{
+	bool choice = strcmp(field->type, "choice") == 0;
+	size_t used = 0;
+
+	for (const char *c = choice ? field->allowed : field->type; *c != '\0' && used + 1 < size; c++) {
+		if (*c == ' ')
+			continue;
+		argument[used++] = *c == ',' ? '|' : choice ? *c : (char)toupper((unsigned char)*c);
+	}
+	argument[used] = '\0';
+}
+
 static void help_spec(void)
 {
 	size_t count;
@@ -65,9 +79,7 @@ static void help_spec(void)
 
 		if (!option_of_field(fields[i].path, option, sizeof(option)))
 			continue;
-		(void)snprintf(argument, sizeof(argument), "%s", fields[i].type);
-		for (char *c = argument; *c != '\0'; c++)
-			*c = (char)toupper((unsigned char)*c);
+		argument_of_field(&fields[i], argument, sizeof(argument));
 		help_line(option, flag ? NULL : argument, fields[i].meaning, flag ? NULL : fields[i].fallback);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
