@@ -123,6 +123,8 @@ void link_adopt(struct spawner *sp, int fd)
 	for (uint32_t i = 0; i < SANDBOXES_MAX; i++) {
 		struct sandbox *box = &sp->boxes[i];
 
+		if (box->state == BOX_FREE)
+			continue; /* and its page stays untouched */
 		box->known = box->have_due = box->state == BOX_LIVE && box->pidfd >= 0;
 		hello.count += box->have_due;
 	}

@@ -139,9 +139,9 @@ int become_broker(struct start *s)
 	if (r == 0)
 		r = lift(&s->broker_program);
 	if (r == 0)
-		r = place_broker(s);
+		r = daemons_stdio(s->log); /* before the log's own number is given away */
 	if (r == 0)
-		r = daemons_stdio(s->log);
+		r = place_broker(s);
 	if (r == 0)
 		r = drop_root(s);
 	if (r < 0) {

@@ -33,8 +33,8 @@ static int fail(const char *what)
 	return r;
 }
 
-/* Attached over our private directory, which only this mount namespace then sees so. */
-static int mount_root(const struct start *s, int *ret_root)
+/* Attached over the working directory, our private one, which only this mount namespace then sees so. */
+static int mount_root(int *ret_root)
 {
 	cleanup_fd int fs = fsopen("tmpfs", FSOPEN_CLOEXEC), root = -1;
 
@@ -44,7 +44,7 @@ static int mount_root(const struct start *s, int *ret_root)
 	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return fail("tmpfs");
 	root = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
-	if (root < 0 || move_mount(root, "", s->private_dir, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+	if (root < 0 || move_mount(root, "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return fail("tmpfs");
 	*ret_root = fd_take(&root);
 	return 0;
@@ -207,11 +207,12 @@ int template_enter(const struct start *s)
 	cleanup_fd int root = -1;
 	int r;
 
-	/* Nothing of this may reach the host, and nothing the host mounts later may reach the sandboxes. */
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	/* Nothing of this may reach the host, and nothing the host mounts later may reach the sandboxes. The descriptor of
+	 * the directory stays with the old namespace, the working directory comes along. */
+	if (fchdir(s->private_dir) < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail("mount namespace");
 	(void)umask(0);
-	r = mount_root(s, &root);
+	r = mount_root(&root);
 	if (r == 0)
 		r = make_nodes(s, root);
 	if (r == 0)
