@@ -16,7 +16,8 @@ void account_reset(struct account *account, uid_t uid, uint64_t now)
 
 static bool idle(struct account *account, uint64_t now)
 {
-	return account->sessions == 0 && account->usage.sandboxes == 0 && account_usage(account, now)->starts_last_minute == 0;
+	return account->sessions == 0 && account->usage.sandboxes == 0 &&
+	       account_usage(account, now)->starts_last_minute == 0;
 }
 
 struct account *account_of(struct accounts *accounts, uid_t uid, uint64_t now)

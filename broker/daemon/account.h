@@ -10,10 +10,10 @@
 #include "policy/policy.h"
 
 #define ACCOUNTS_MAX 4096
-#define RATE_SLOTS 16                            /* 16 slots of 4 s: the last 60 to 64 s */
+#define RATE_SLOTS 16 /* 16 slots of 4 s: the last 60 to 64 s */
 #define RATE_SLOT_NS (4 * UINT64_C(1000000000))
-#define AUDIT_BURST 16u                          /* refusals logged at once for one user ... */
-#define AUDIT_REFILL_NS UINT64_C(1000000000)     /* ... and then one a second; the rest is counted */
+#define AUDIT_BURST 16u                      /* refusals logged at once for one user ... */
+#define AUDIT_REFILL_NS UINT64_C(1000000000) /* ... and then one a second; the rest is counted */
 
 struct account {
 	bool used;
@@ -21,14 +21,14 @@ struct account {
 	uint32_t sessions;
 	struct policy_usage usage; /* starts_last_minute is brought up to date by account_usage() */
 	uint32_t starts[RATE_SLOTS];
-	uint64_t starts_slot;      /* number of the 4 s slot that was current at the last look */
+	uint64_t starts_slot; /* number of the 4 s slot that was current at the last look */
 	uint32_t audit_tokens, audit_suppressed;
 	uint64_t audit_refilled;
 };
 
 struct accounts {
-	struct account all;        /* everybody together */
-	size_t high;               /* no account behind this index is in use */
+	struct account all; /* everybody together */
+	size_t high;        /* no account behind this index is in use */
 	struct account table[ACCOUNTS_MAX];
 };
 

@@ -31,8 +31,9 @@ int peer_caller(struct server *server, const struct session *session, struct pol
 
 	if (getsockopt(session->fd, SOL_SOCKET, SO_PEERGROUPS, server->groups, &len) < 0)
 		return -errno;
-	*ret = (struct policy_caller){ .uid = session->uid, .gid = session->gid, .groups = server->groups,
-				       .group_count = len / sizeof(gid_t) };
+	*ret = (struct policy_caller){
+		.uid = session->uid, .gid = session->gid, .groups = server->groups, .group_count = len / sizeof(gid_t)
+	};
 	return 0;
 }
 
@@ -181,9 +182,9 @@ static enum wire_error_code add_label(struct server *server, struct draft *draft
 		return WIRE_ERR_OK;
 	if (label_take(server->labels, &draft->lease->pair) < 0)
 		return WIRE_ERR_LABELS_EXHAUSTED;
-	return label_context(server->labels, type, draft->lease->pair, record->label, sizeof(record->label)) < 0 ?
-		       WIRE_ERR_INTERNAL :
-		       WIRE_ERR_OK;
+	return label_context(server->labels, type, draft->lease->pair, record->label, sizeof(record->label)) < 0
+		       ? WIRE_ERR_INTERNAL
+		       : WIRE_ERR_OK;
 }
 
 static enum wire_error_code add_identity(struct server *server, struct session *session, struct draft *draft)
@@ -268,8 +269,8 @@ static enum wire_error_code attempt(struct server *server, struct session *sessi
 	return code != WIRE_ERR_OK ? code : send_start(server, draft);
 }
 
-/* Safe: what goes to the spawner is made here from the policy's tables; of the request only numbers within limits, flags, the
- * uuid and the socket end (already known to be one) go along. Ids, labels, addresses are nobody's choice. */
+/* Safe: what goes to the spawner is made here from the policy's tables; of the request only numbers within limits, flags,
+ * the uuid and the socket end (already known to be one) go along. Ids, labels, addresses are nobody's choice. */
 int op_acquire(struct server *server, struct session *session, struct wire_in *in)
 {
 	struct draft draft = { .ask = &in->msg.acquire, .fds = { in->fds[0] }, .fd_count = 1 };
@@ -278,8 +279,8 @@ int op_acquire(struct server *server, struct session *session, struct wire_in *i
 
 	for (size_t i = 1; i < draft.fd_count; i++)
 		fd_close(&draft.fds[i]); /* the spawner has its own by now, or nobody needs them */
-	audit_decision(server, session, WIRE_OP_ACQUIRE, code, draft.verdict.object, draft.lease != NULL ? draft.lease->record : NULL,
-		       draft.ask->uuid);
+	audit_decision(server, session, WIRE_OP_ACQUIRE, code, draft.verdict.object,
+		       draft.lease != NULL ? draft.lease->record : NULL, draft.ask->uuid);
 	if (code != WIRE_ERR_OK) {
 		if (draft.lease != NULL)
 			label_release(server->labels, draft.lease->pair);

@@ -65,11 +65,13 @@ void audit_decision(struct server *server, const struct session *session, enum w
 	if (record != NULL)
 		networks_text(record, networks, sizeof(networks));
 	(void)server;
-	log_notice("audit time=%s op=%s uid=%u pid=%d sandbox=%s lease=%llu x=%u hypervisor=%s networks=%s verdict=%s object=%s "
+	log_notice("audit time=%s op=%s uid=%u pid=%d sandbox=%s lease=%llu x=%u hypervisor=%s networks=%s verdict=%s "
+		   "object=%s "
 		   "suppressed=%u",
-		   when, wire_op_name(op), session->uid, session->pid, id, record != NULL ? (unsigned long long)record->id : 0,
-		   record != NULL ? record->uid : 0, record != NULL ? or_dash(record->hypervisor) : "-", or_dash(networks),
-		   wire_error_name(code), or_dash(object), suppressed);
+		   when, wire_op_name(op), session->uid, session->pid, id,
+		   record != NULL ? (unsigned long long)record->id : 0, record != NULL ? record->uid : 0,
+		   record != NULL ? or_dash(record->hypervisor) : "-", or_dash(networks), wire_error_name(code),
+		   or_dash(object), suppressed);
 }
 
 void audit_violation(struct server *server, struct account *account, uid_t uid, pid_t pid, const char *why)
@@ -80,7 +82,8 @@ void audit_violation(struct server *server, struct account *account, uid_t uid, 
 	if (!account_may_log(account != NULL ? account : &server->accounts->all, now_ns(), &suppressed))
 		return;
 	now_text(when, sizeof(when));
-	log_warn("audit time=%s op=SESSION uid=%u pid=%d verdict=ENDED suppressed=%u reason=\"%s\"", when, uid, pid, suppressed, why);
+	log_warn("audit time=%s op=SESSION uid=%u pid=%d verdict=ENDED suppressed=%u reason=\"%s\"", when, uid, pid,
+		 suppressed, why);
 }
 
 void audit_lease(const char *event, const struct wire_lease *record, const char *detail)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 #include "policy/policy.h"
 
 #define DESCRIPTORS_USEFUL 16384 /* two for each lease and each session there can be, and some */
-#define GROUPS_USEFUL 8          /* ours has at most two */
+#define GROUPS_USEFUL 8          /* its own and those of two nodes, and room to see a surplus */
 #define STATUS_MAX 8192
 
 static void die(const char *what, int error)
@@ -43,8 +44,20 @@ int confine_descriptors(size_t *ret_limit)
 	return 0;
 }
 
+/* A supplementary group is there to open a vhost node and for nothing else; root's is never one. */
+static bool group_needed(gid_t group)
+{
+	static const char *const nodes[] = { "/dev/vhost-net", "/dev/vhost-vsock" };
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+		if (group != 0 && stat(nodes[i], &st) == 0 && st.st_gid == group)
+			return true;
+	return false;
+}
+
 /* postern-start became us by exec, having given up root; a broker started in any other way would keep its caller's ids. */
-static void check_ids(uid_t uid, gid_t gid, gid_t kvm_gid)
+static void check_ids(uid_t uid, gid_t gid)
 {
 	gid_t groups[GROUPS_USEFUL];
 	uid_t r, e, s;
@@ -61,8 +74,8 @@ static void check_ids(uid_t uid, gid_t gid, gid_t kvm_gid)
 	if (count < 0)
 		die("more supplementary groups than the broker has any use for", 0);
 	for (int i = 0; i < count; i++)
-		if (groups[i] != gid && (kvm_gid == WIRE_UID_NONE || kvm_gid == 0 || groups[i] != kvm_gid))
-			die("in a supplementary group that is neither its own nor kvm's", 0);
+		if (groups[i] != gid && !group_needed(groups[i]))
+			die("in a supplementary group that is neither its own nor a vhost node's", 0);
 }
 
 /* Bounding set first: dropping from it takes CAP_SETPCAP, which the next step would take away. When we have none, as it
@@ -106,8 +119,13 @@ static void load_filter(void)
 static void verify(int status, uid_t uid, gid_t gid)
 {
 	static const char *const wanted[] = {
-		"\nCapInh:\t0000000000000000\n", "\nCapPrm:\t0000000000000000\n", "\nCapEff:\t0000000000000000\n",
-		"\nCapBnd:\t0000000000000000\n", "\nCapAmb:\t0000000000000000\n", "\nNoNewPrivs:\t1\n", "\nSeccomp:\t2\n",
+		"\nCapInh:\t0000000000000000\n",
+		"\nCapPrm:\t0000000000000000\n",
+		"\nCapEff:\t0000000000000000\n",
+		"\nCapBnd:\t0000000000000000\n",
+		"\nCapAmb:\t0000000000000000\n",
+		"\nNoNewPrivs:\t1\n",
+		"\nSeccomp:\t2\n",
 	};
 	char text[STATUS_MAX], ids[128];
 	ssize_t n = pread(status, text, sizeof(text) - 1, 0);
@@ -118,17 +136,18 @@ static void verify(int status, uid_t uid, gid_t gid)
 	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
 		if (strstr(text, wanted[i]) == NULL)
 			die(wanted[i], 0);
-	(void)snprintf(ids, sizeof(ids), "\nUid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", uid, uid, uid, uid, gid, gid, gid, gid);
+	(void)snprintf(ids, sizeof(ids), "\nUid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", uid, uid, uid, uid, gid, gid, gid,
+		       gid);
 	if (strstr(text, ids) == NULL)
 		die("the kernel shows other ids than ours", 0);
 }
 
-void confine_enter(uid_t uid, gid_t gid, gid_t kvm_gid)
+void confine_enter(uid_t uid, gid_t gid)
 {
 	cleanup_fd int status = -1;
 
 	/* Who we are comes first: nothing below could put it right. */
-	check_ids(uid, gid, kvm_gid);
+	check_ids(uid, gid);
 	limit(RLIMIT_CORE, "forbid core files"); /* they would hold what other users asked for */
 	limit(RLIMIT_NPROC, "forbid processes"); /* the filter does too; two locks */
 	drop_capabilities();

@@ -10,5 +10,5 @@ int confine_descriptors(size_t *ret_limit);
 
 /* Capabilities, no_new_privs, dumpable, limits, syscall filter; then read back from the kernel that it is so. Either all
  * of it holds when this returns, or the process has ended with status 1: there is no way back from a half-done drop.
- * uid, gid: who we must be already. kvm_gid: the only other group we may be in, or WIRE_UID_NONE. */
-void confine_enter(uid_t uid, gid_t gid, gid_t kvm_gid);
+ * uid, gid: who we must be already; besides only the groups of the vhost nodes are allowed. */
+void confine_enter(uid_t uid, gid_t gid);

@@ -82,7 +82,8 @@ static int put(int fd, const void *from, size_t size, size_t offset)
 	return n == (ssize_t)size ? 0 : n < 0 ? -errno : -EIO;
 }
 
-#define PUT(ids, member) put((ids)->fd, &(ids)->state.member, sizeof((ids)->state.member), offsetof(struct ids_state, member))
+#define PUT(ids, member) \
+	put((ids)->fd, &(ids)->state.member, sizeof((ids)->state.member), offsetof(struct ids_state, member))
 
 static int new_round(struct ids *ids, uint32_t first, uint32_t count, bool reused)
 {

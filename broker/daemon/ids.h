@@ -10,18 +10,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define IDS_QUARANTINE 1024                /* ids remembered after their end */
+#define IDS_QUARANTINE 1024                     /* ids remembered after their end */
 #define IDS_REST_NS (60 * UINT64_C(1000000000)) /* how long a freed id rests before a later round may use it */
-#define IDS_FOREVER UINT64_MAX             /* burnt: something of it may be left */
+#define IDS_FOREVER UINT64_MAX                  /* burnt: something of it may be left */
 
 /* The file, in the host's byte order: it never leaves the machine. */
 struct ids_state {
 	uint32_t magic, version;
 	uint32_t first, count;
-	uint64_t issued;      /* tickets taken so far; never goes back, so it is also the lease id */
-	uint64_t round_start; /* value of issued when this round began */
+	uint64_t issued;        /* tickets taken so far; never goes back, so it is also the lease id */
+	uint64_t round_start;   /* value of issued when this round began */
 	uint64_t blocked_until; /* a resting id had to be forgotten: no reuse at all before this time */
-	uint32_t reused;      /* 1: not the first round any more, so skip what lives, rests or is burnt */
+	uint32_t reused;        /* 1: not the first round any more, so skip what lives, rests or is burnt */
 	uint32_t quarantine_next;
 	uint8_t key[16];
 	struct {

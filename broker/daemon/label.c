@@ -53,7 +53,7 @@ void label_release(struct label_pool *pool, uint32_t pair)
 {
 	if (pair == LABEL_NONE || !is_used(pool, pair))
 		return;
-	pool->used[pair / 8] &= (uint8_t)~(1u << (pair % 8));
+	pool->used[pair / 8] &= (uint8_t) ~(1u << (pair % 8));
 	pool->used_count--;
 }
 

@@ -15,7 +15,7 @@
 #define LABEL_TYPE_DEFAULT "postern_vmm_t"
 
 struct label_pool {
-	uint32_t categories;  /* c0 to c<categories - 1>; LABEL_CATEGORIES but for tests */
+	uint32_t categories; /* c0 to c<categories - 1>; LABEL_CATEGORIES but for tests */
 	uint32_t used_count;
 	char user[64], role[64];
 	uint8_t used[(LABEL_PAIRS + 7) / 8];

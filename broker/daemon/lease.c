@@ -112,7 +112,8 @@ struct lease *lease_by_uuid(const struct leases *leases, const uint8_t uuid[16],
 	for (size_t i = 0; i < leases->high; i++) {
 		struct lease *lease = &leases->table[i];
 
-		if (visible(lease, owner) && memcmp(lease->record->uuid, uuid, 16) == 0 && (best == NULL || lease->id < best->id))
+		if (visible(lease, owner) && memcmp(lease->record->uuid, uuid, 16) == 0 &&
+		    (best == NULL || lease->id < best->id))
 			best = lease;
 	}
 	return best;

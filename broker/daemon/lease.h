@@ -4,7 +4,8 @@
  * State by state:
  *   FREE       the slot is empty
  *   STARTING   S_START is with the spawner; a session waits for the answer
- *   ABANDONED  the same, but nobody waits any more: killed as soon as the spawner says that it lives
+ *   ABANDONED  the same, but nobody waits any more: killed as soon as the spawner says that it lives, forgotten with its
+ *              uid burnt when the spawner never says anything
  *   RUNNING    the record is complete, pidfd and keeper are held; never changes but to STOPPING
  *   STOPPING   S_KILL was asked for; ends with S_GONE like RUNNING */
 #pragma once
@@ -26,15 +27,16 @@ enum lease_state { LEASE_FREE, LEASE_STARTING, LEASE_ABANDONED, LEASE_RUNNING, L
 /* Small, so that a walk over all of them touches few cache lines; the record is apart. */
 struct lease {
 	enum lease_state state;
-	bool announce;        /* S_KNOWN for this one is still to be sent on the present link */
-	bool kill;            /* S_KILL is still to be sent */
-	uint32_t pair;        /* label pair, or LABEL_NONE */
+	bool announce; /* S_KNOWN for this one is still to be sent on the present link */
+	bool kill;     /* S_KILL is still to be sent */
+	uint32_t pair; /* label pair, or LABEL_NONE */
 	uint64_t id;
 	uint32_t uid, cid;
 	uid_t owner;
-	uint32_t taps;        /* queue pairs, as charged */
-	int pidfd, keeper;    /* -1 until RUNNING */
-	int session;          /* index of the waiting session while STARTING, else -1 */
+	uint32_t taps;     /* queue pairs, as charged */
+	int pidfd, keeper; /* -1 until RUNNING */
+	int session;       /* index of the waiting session while STARTING, else -1 */
+	uint64_t deadline; /* while ABANDONED: when to forget it */
 	struct wire_lease *record;
 };
 
@@ -52,7 +54,8 @@ void leases_free(struct leases *leases); /* closes what the leases hold; for tes
 struct lease *lease_slot(struct leases *leases);
 
 /* The slot's record is filled: take it into the table and the accounts of its owner and of all. */
-void lease_enter(struct leases *leases, struct accounts *accounts, struct lease *lease, enum lease_state state, uint64_t now);
+void lease_enter(struct leases *leases, struct accounts *accounts, struct lease *lease, enum lease_state state,
+		 uint64_t now);
 
 /* End of a lease: give back what it was charged, its label (unless keep_label) and close its descriptors. The caller
  * says ids_rest() what to do with the uid. */

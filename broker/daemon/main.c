@@ -16,9 +16,9 @@
 #include "confine.h"
 #include "server.h"
 
-#define EXIT_START 1          /* could not start, or sandboxes were left behind */
-#define EXIT_USE 2            /* command line, or a policy that is refused */
-#define DESCRIPTORS_OWN 64    /* besides those of leases and sessions */
+#define EXIT_START 1       /* could not start, or sandboxes were left behind */
+#define EXIT_USE 2         /* command line, or a policy that is refused */
+#define DESCRIPTORS_OWN 64 /* besides those of leases and sessions */
 #define LEASES_MIN 16
 
 struct options {
@@ -27,16 +27,15 @@ struct options {
 	enum log_level level;
 };
 
-static const char usage[] =
-	"Usage: postern-broker [--stop-sandboxes-on-exit] [--foreground-log-level LEVEL]\n"
-	"       postern-broker --check-policy FILE\n"
-	"       postern-broker --help | --version\n"
-	"\n"
-	"Decides who may start which sandbox. Started by postern-start, not by hand.\n"
-	"\n"
-	"      --check-policy FILE          say OK, or where and why FILE would be refused\n"
-	"      --stop-sandboxes-on-exit     SIGTERM and SIGINT end every sandbox first\n"
-	"      --foreground-log-level LEVEL error, warn, notice, info (default) or debug\n";
+static const char usage[] = "Usage: postern-broker [--stop-sandboxes-on-exit] [--foreground-log-level LEVEL]\n"
+			    "       postern-broker --check-policy FILE\n"
+			    "       postern-broker --help | --version\n"
+			    "\n"
+			    "Decides who may start which sandbox. Started by postern-start, not by hand.\n"
+			    "\n"
+			    "      --check-policy FILE          say OK, or where and why FILE would be refused\n"
+			    "      --stop-sandboxes-on-exit     SIGTERM and SIGINT end every sandbox first\n"
+			    "      --foreground-log-level LEVEL error, warn, notice, info (default) or debug\n";
 
 /* ---- --check-policy: for anybody who can read the file ------------------------------------------------------------- */
 
@@ -68,8 +67,11 @@ static int level_of(const char *name, enum log_level *ret)
 	static const struct {
 		const char *name;
 		enum log_level level;
-	} levels[] = { { "error", LOG_LEVEL_ERROR }, { "warn", LOG_LEVEL_WARN }, { "notice", LOG_LEVEL_NOTICE },
-		       { "info", LOG_LEVEL_INFO }, { "debug", LOG_LEVEL_DEBUG } };
+	} levels[] = { { "error", LOG_LEVEL_ERROR },
+		       { "warn", LOG_LEVEL_WARN },
+		       { "notice", LOG_LEVEL_NOTICE },
+		       { "info", LOG_LEVEL_INFO },
+		       { "debug", LOG_LEVEL_DEBUG } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
 		if (strcmp(levels[i].name, name) == 0) {
@@ -105,7 +107,9 @@ static int parse(int argc, char **argv, struct options *ret)
 			return printf("postern-broker %s\n", POSTERN_VERSION) < 0 ? EXIT_START : 0;
 		} else {
 			if (c == OPT_LEVEL)
-				(void)fprintf(stderr, "postern-broker: no log level \"%s\": error, warn, notice, info or debug\n", optarg);
+				(void)fprintf(stderr,
+					      "postern-broker: no log level \"%s\": error, warn, notice, info or debug\n",
+					      optarg);
 			return EXIT_USE;
 		}
 	}
@@ -124,8 +128,8 @@ static bool is_open(int fd)
 /* What postern-start left us (broker/inherit.h), and nothing else. -EBADF: it was not postern-start. */
 static int inherit(struct server_fds *ret)
 {
-	static const int needed[] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, BROKER_FD_SPAWNER, BROKER_FD_POLICY,
-				      BROKER_FD_LISTEN, BROKER_FD_RUNTIME, BROKER_FD_HOST };
+	static const int needed[] = { STDIN_FILENO,     STDOUT_FILENO,    STDERR_FILENO,     BROKER_FD_SPAWNER,
+				      BROKER_FD_POLICY, BROKER_FD_LISTEN, BROKER_FD_RUNTIME, BROKER_FD_HOST };
 
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		if (!is_open(needed[i]))
@@ -133,7 +137,10 @@ static int inherit(struct server_fds *ret)
 	if (close_range(BROKER_FD_IDS_LOCK + 1, BROKER_FD_P_FIRST - 1, 0) < 0 ||
 	    close_range(BROKER_FD_P_FIRST + P_COUNT, ~0U, 0) < 0)
 		return -errno;
-	*ret = (struct server_fds){ .listen = BROKER_FD_LISTEN, .spawner = BROKER_FD_SPAWNER, .signals = -1, .notify = -1,
+	*ret = (struct server_fds){ .listen = BROKER_FD_LISTEN,
+				    .spawner = BROKER_FD_SPAWNER,
+				    .signals = -1,
+				    .notify = -1,
 				    .rendezvous = is_open(BROKER_FD_RENDEZVOUS) ? BROKER_FD_RENDEZVOUS : -1 };
 	for (int i = 0; i < P_COUNT; i++)
 		ret->kept[i] = is_open(BROKER_FD_P_FIRST + i) ? BROKER_FD_P_FIRST + i : -1;
@@ -216,19 +223,23 @@ static int start(struct server *server, struct policy *policy, struct label_pool
 	int r = inherit(&fds);
 
 	if (r < 0)
-		return give_up("descriptors are missing", r, "postern-broker is started by postern-start, see postern-start(8)");
+		return give_up("descriptors are missing", r,
+			       "postern-broker is started by postern-start, see postern-start(8)");
 	if (policy_load(BROKER_FD_POLICY, policy, &why) < 0) {
 		log_error("policy:%u: %s: %s; see postern-policy(5)", why.line, why.where, why.text);
 		return EXIT_USE;
 	}
 	if (read_host(&host) < 0)
-		return give_up("the host table is not one", 0, "postern-start and postern-broker must be of the same version");
+		return give_up("the host table is not one", 0,
+			       "postern-start and postern-broker must be of the same version");
 	r = prepare_labels(&host, labels);
 	if (r < 0)
-		return give_up("SELinux is enforcing and knows no type " LABEL_TYPE_DEFAULT, r, "install Postern's SELinux module");
+		return give_up("SELinux is enforcing and knows no type " LABEL_TYPE_DEFAULT, r,
+			       "install Postern's SELinux module");
 	r = lease_capacity(policy, &capacity);
 	if (r < 0)
-		return give_up("RLIMIT_NOFILE is too low", r, "raise it for postern-start, or lower sessions_max in the policy");
+		return give_up("RLIMIT_NOFILE is too low", r,
+			       "raise it for postern-start, or lower sessions_max in the policy");
 	r = ids_open(BROKER_FD_RUNTIME, policy->first_uid, policy->uid_count, now_ns(), &ids);
 	if (r < 0)
 		return give_up("the file \"ids\" in the runtime directory", r,
@@ -239,7 +250,7 @@ static int start(struct server *server, struct policy *policy, struct label_pool
 	fds.notify = notify_open();
 	if (server_init(server, policy, &host, labels, &ids, &fds, capacity) < 0)
 		return give_up("tables", -ENOMEM, "free some memory");
-	confine_enter(policy->broker_uid, policy->broker_gid, host.kvm_gid);
+	confine_enter(policy->broker_uid, policy->broker_gid);
 	return 0;
 }
 

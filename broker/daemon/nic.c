@@ -56,7 +56,8 @@ void nic_mac(const struct leases *leases, const struct wire_lease *record, uint8
 	memcpy(ret_mac, mac, sizeof(mac));
 }
 
-int nic_ip(const struct leases *leases, const struct wire_lease *record, const struct policy_network *network, uint32_t *ret_ip)
+int nic_ip(const struct leases *leases, const struct wire_lease *record, const struct policy_network *network,
+	   uint32_t *ret_ip)
 {
 	uint32_t mask, base, hosts, start;
 

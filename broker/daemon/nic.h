@@ -12,4 +12,5 @@ void nic_mac(const struct leases *leases, const struct wire_lease *record, uint8
 
 /* An IPv4 of the network that no live lease and no other NIC of record has: not the gateway, not the network's own or
  * its broadcast address. -ENOSPC: none is left; -EINVAL: the network has no addresses. */
-int nic_ip(const struct leases *leases, const struct wire_lease *record, const struct policy_network *network, uint32_t *ret_ip);
+int nic_ip(const struct leases *leases, const struct wire_lease *record, const struct policy_network *network,
+	   uint32_t *ret_ip);

@@ -26,7 +26,8 @@ int notify_open(void)
 		address.sun_path[0] = '\0';
 	/* Connected now, so that nothing but send() is needed under the filter. */
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+	if (fd < 0 ||
+	    connect(fd, (const struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
 		return -1;
 	return fd_take(&fd);
 }

@@ -12,7 +12,8 @@
 #include "config.h"
 #include "server.h"
 
-static int refuse(struct server *server, struct session *session, enum wire_op op, enum wire_error_code code, const char *object)
+static int refuse(struct server *server, struct session *session, enum wire_op op, enum wire_error_code code,
+		  const char *object)
 {
 	struct wire_error error = { .code = (uint32_t)code };
 
@@ -110,15 +111,19 @@ static int op_network(struct server *server, struct session *session, struct wir
 	if ((rule->networks >> index & 1) == 0)
 		return refuse(server, session, WIRE_OP_NETWORK, WIRE_ERR_NETWORK_DENIED, name);
 	network = &server->policy->networks[index];
-	reply = (struct wire_network_reply){ .gateway = network->gateway, .prefix = network->prefix, .isolated = network->isolated,
-					     .pin_ip = network->pin_ip, .max_queues = network->max_queues };
+	reply = (struct wire_network_reply){ .gateway = network->gateway,
+					     .prefix = network->prefix,
+					     .isolated = network->isolated,
+					     .pin_ip = network->pin_ip,
+					     .max_queues = network->max_queues };
 	session_reply(server, session, WIRE_OP_NETWORK, &reply, -1);
 	return 0;
 }
 
 /* A lease of the peer's that is up; NULL: refused already, with one and the same answer for "does not exist" and "is
  * somebody else's". */
-static struct lease *own_lease(struct server *server, struct session *session, enum wire_op op, const uint8_t uuid[16], bool root_too)
+static struct lease *own_lease(struct server *server, struct session *session, enum wire_op op, const uint8_t uuid[16],
+			       bool root_too)
 {
 	struct lease *lease = lease_by_uuid(&server->leases, uuid, session->uid);
 	enum wire_error_code code = WIRE_ERR_OK;

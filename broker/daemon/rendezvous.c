@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: broker (no privilege). postern-start brings a new spawner: R_JOIN with an end of a fresh socket pair. It gets what
- * the dead one had (broker/inherit.h, enum p_fd): namespaces and directories that give us no power but would cost it all the
- * running sandboxes if they were lost. */
+ * Runs: broker (no privilege). postern-start brings a new spawner: R_JOIN with an end of a fresh socket pair. It gets
+ * what the dead one had (broker/inherit.h, enum p_fd): namespaces and directories that give us no power but would cost
+ * all the running sandboxes if they were lost. */
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>

@@ -117,6 +117,7 @@ static uint64_t prepare(struct server *server, uint64_t now)
 		earlier(&due, server->join_deadline);
 	if (server->stopping)
 		earlier(&due, server->stop_deadline);
+	earlier(&due, server->sweep_at);
 	for (size_t i = 0; i < server->policy->sessions_max; i++) {
 		watch(server, POLL_SESSIONS + i, server->sessions[i].fd, POLLIN);
 		if (server->sessions[i].fd >= 0)
@@ -134,6 +135,7 @@ static void expire(struct server *server, uint64_t now)
 	for (size_t i = 0; i < server->policy->sessions_max; i++)
 		if (server->sessions[i].fd >= 0 && now >= server->sessions[i].deadline)
 			session_expired(server, &server->sessions[i]);
+	link_sweep(server, now);
 }
 
 static void signal_readable(struct server *server)

@@ -20,40 +20,40 @@
 #include "lease.h"
 #include "policy/policy.h"
 
-#define SYNC_MS 10000u       /* a spawner that has not told its inventory by then is taken for dead */
-#define STOP_MS 10000u       /* how long an orderly stop waits for the sandboxes */
-#define JOIN_MS 2000u        /* postern-start on the rendezvous socket */
+#define SYNC_MS 10000u /* a spawner that has not told its inventory by then is taken for dead */
+#define STOP_MS 10000u /* how long an orderly stop waits for the sandboxes */
+#define JOIN_MS 2000u  /* postern-start on the rendezvous socket */
 #define SESSION_NONE (-1)
-#define GROUPS_MAX 65536u      /* the kernel's NGROUPS_MAX: no peer can have more */
+#define GROUPS_MAX 65536u /* the kernel's NGROUPS_MAX: no peer can have more */
 
 /* Descriptors the server works with; -1 when there is none. It owns them. */
 struct server_fds {
 	int listen, spawner, rendezvous, signals, notify;
-	int kept[P_COUNT];   /* for a new spawner (broker/inherit.h) */
+	int kept[P_COUNT]; /* for a new spawner (broker/inherit.h) */
 };
 
 /* One connected client. Phases: NEW (only HELLO), READY (everything else); while an ACQUIRE is pending, nothing. */
 struct session {
-	int fd;              /* -1: the slot is free */
-	int pidfd;           /* of the peer, when the kernel has SO_PEERPIDFD; else -1 */
+	int fd;    /* -1: the slot is free */
+	int pidfd; /* of the peer, when the kernel has SO_PEERPIDFD; else -1 */
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
 	struct account *account;
 	struct lease *pending; /* its ACQUIRE is with the spawner */
-	uint32_t sequence;   /* of the request being answered */
+	uint32_t sequence;     /* of the request being answered */
 	enum wire_phase phase;
-	uint64_t deadline;   /* for the first message, the next message, or the launch */
+	uint64_t deadline; /* for the first message, the next message, or the launch */
 };
 
 /* The spawner's end. READY when it has told all it has (session.phase) and heard all we have (announced). */
 struct spawner_link {
-	int fd;              /* -1: the spawner is dead */
+	int fd; /* -1: the spawner is dead */
 	struct wire_session session;
-	uint32_t expected;   /* S_HAVE still to come */
+	uint32_t expected;    /* S_HAVE still to come */
 	uint32_t to_announce; /* S_KNOWN still to be sent */
-	uint32_t to_kill;    /* S_KILL still to be sent */
-	uint64_t deadline;   /* for both of the first two */
+	uint32_t to_kill;     /* S_KILL still to be sent */
+	uint64_t deadline;    /* for both of the first two */
 	struct wire_spawner_hello facts;
 };
 
@@ -67,15 +67,16 @@ struct server {
 	struct label_pool *labels;
 	struct leases leases;
 	struct accounts *accounts;
-	struct session *sessions;  /* policy->sessions_max of them */
-	struct pollfd *polls;      /* POLL_SESSIONS + one for each session */
+	struct session *sessions; /* policy->sessions_max of them */
+	struct pollfd *polls;     /* POLL_SESSIONS + one for each session */
 	struct spawner_link link;
-	struct wire_in *in;        /* the message being handled */
-	gid_t *groups;             /* supplementary groups of the peer being asked about */
-	int join;                  /* a connection on the rendezvous socket, or -1 */
+	struct wire_in *in; /* the message being handled */
+	gid_t *groups;      /* supplementary groups of the peer being asked about */
+	int join;           /* a connection on the rendezvous socket, or -1 */
 	uint64_t join_deadline;
-	uint64_t accept_again;     /* no accept() before this time: descriptors ran out */
-	bool stop_sandboxes;       /* option: an orderly stop ends the sandboxes too */
+	uint64_t accept_again; /* no accept() before this time: descriptors ran out */
+	uint64_t sweep_at;     /* when the first ABANDONED lease is due; 0: there is none */
+	bool stop_sandboxes;   /* option: an orderly stop ends the sandboxes too */
 	bool stopping, finished, announced_ready;
 	uint64_t stop_deadline;
 };
@@ -98,7 +99,7 @@ void server_stop(struct server *server);
 
 /* ---- session.c: clients ------------------------------------------------------------------------------------------ */
 
-void session_accept(struct server *server);              /* as many as are waiting, within bounds */
+void session_accept(struct server *server); /* as many as are waiting, within bounds */
 void session_readable(struct server *server, struct session *session);
 void session_expired(struct server *server, struct session *session);
 void session_end(struct server *server, struct session *session);
@@ -131,7 +132,7 @@ void host_offer(const struct server *server, bool vhost_net_too, bool vhost_vsoc
 void link_open(struct server *server, int fd);
 bool link_ready(const struct spawner_link *link);
 void link_readable(struct server *server);
-void link_flush(struct server *server);                  /* send what waits: S_KNOWN, then S_KILL */
+void link_flush(struct server *server); /* send what waits: S_KNOWN, then S_KILL */
 bool link_wants_write(const struct spawner_link *link);
 bool link_wants_read(const struct spawner_link *link);
 
@@ -143,6 +144,10 @@ int link_start(struct server *server, const struct wire_start *start, const int 
 
 /* Have the lease killed; a repetition does nothing. */
 void link_kill(struct server *server, struct lease *lease);
+
+/* Nobody waits for this starting lease any more. link_sweep() forgets those of which the spawner never spoke again. */
+void link_abandon(struct server *server, struct lease *lease);
+void link_sweep(struct server *server, uint64_t now);
 
 /* ---- rendezvous.c -------------------------------------------------------------------------------------------------- */
 
@@ -164,4 +169,4 @@ void audit_lease(const char *event, const struct wire_lease *record, const char 
 
 /* Connect to $NOTIFY_SOCKET. -1 when there is none or it cannot be reached: being started by hand is no error. */
 int notify_open(void);
-void notify_send(int fd, const char *state);             /* fd -1 is fine */
+void notify_send(int fd, const char *state); /* fd -1 is fine */

@@ -10,7 +10,7 @@
 #include "server.h"
 
 #define MS UINT64_C(1000000)
-#define ACCEPTS_MAX 16                       /* in one turn, so that a storm of connections does not hold up the others */
+#define ACCEPTS_MAX 16 /* in one turn, so that a storm of connections does not hold up the others */
 #define ACCEPT_PAUSE_NS (100 * MS)
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -67,8 +67,13 @@ static void admit(struct server *server, int fd)
 		(void)close(fd);
 		return;
 	}
-	*session = (struct session){ .fd = fd, .pidfd = -1, .uid = peer.uid, .gid = peer.gid, .pid = peer.pid,
-				     .account = account, .phase = PHASE_NEW };
+	*session = (struct session){ .fd = fd,
+				     .pidfd = -1,
+				     .uid = peer.uid,
+				     .gid = peer.gid,
+				     .pid = peer.pid,
+				     .account = account,
+				     .phase = PHASE_NEW };
 	/* Pins the identity: a pid may be somebody else's by the time we look, this descriptor cannot. */
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &session->pidfd, &len) < 0)
 		session->pidfd = -1;
@@ -96,13 +101,11 @@ void session_end(struct server *server, struct session *session)
 {
 	/* What it waited for is killed as soon as the spawner says that it lives. */
 	if (session->pending != NULL) {
-		session->pending->state = LEASE_ABANDONED;
-		session->pending->session = SESSION_NONE;
+		link_abandon(server, session->pending);
 		session->pending = NULL;
 	}
 	if (session->fd < 0)
 		return;
-	(void)server;
 	session->account->sessions--;
 	fd_close(&session->fd);
 	fd_close(&session->pidfd);
@@ -189,7 +192,7 @@ void session_answer_pending(struct server *server, struct lease *lease, const st
 	lease->session = SESSION_NONE;
 	session->deadline = now_ns() + server->policy->idle_ms * MS;
 	if (error != NULL) {
-		lease->state = LEASE_ABANDONED;
+		link_abandon(server, lease);
 		session_refuse(server, session, WIRE_OP_ACQUIRE, error);
 		return;
 	}

@@ -2,9 +2,9 @@
  * Runs: broker (no privilege). The spawner: starts, ends, and who still knows what after one of us was restarted.
  *
  * A fresh link begins with both inventories at once (S_HELLO/S_WELCOME with a count, then one message for each lease
- * with its pidfd and keeper). Each adopts what it lacks; a lease both know is skipped. Only then the rest may flow. We do not
- * read on before our own inventory is sent, so that an S_GONE cannot change it under way; the spawner is never waiting for us
- * meanwhile, because we read its inventory all the time. */
+ * with its pidfd and keeper). Each adopts what it lacks; a lease both know is skipped. Only then the rest may flow. We do
+ * not read on before our own inventory is sent, so that an S_GONE cannot change it under way; the spawner never waits for
+ * us meanwhile, because we read its inventory all the time. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +35,8 @@ void link_open(struct server *server, int fd)
 	struct spawner_link *link = &server->link;
 	struct wire_spawner_hello hello = { .version = WIRE_VERSION };
 
-	*link = (struct spawner_link){ .fd = fd, .deadline = now_ns() + SYNC_MS * MS,
+	*link = (struct spawner_link){ .fd = fd,
+				       .deadline = now_ns() + SYNC_MS * MS,
 				       .session = { .link = LINK_SPAWNER, .peer = FROM_SPAWNER, .phase = PHASE_NEW } };
 	for (size_t i = 0; i < server->leases.high; i++) {
 		struct lease *lease = &server->leases.table[i];
@@ -60,7 +61,8 @@ static int flush_lease(struct spawner_link *link, struct lease *lease)
 	int r;
 
 	if (lease->announce) {
-		r = wire_send(link->fd, WIRE_OP_S_KNOWN, WIRE_REQUEST, 0, lease->record, (int[]){ lease->pidfd, lease->keeper }, 2);
+		r = wire_send(link->fd, WIRE_OP_S_KNOWN, WIRE_REQUEST, 0, lease->record,
+			      (int[]){ lease->pidfd, lease->keeper }, 2);
 		if (r < 0)
 			return r;
 		lease->announce = false;
@@ -122,11 +124,42 @@ static void leave(struct server *server, struct lease *lease, bool burn, bool un
 	lease_leave(&server->leases, server->accounts, server->labels, lease, unclean, now);
 }
 
+void link_abandon(struct server *server, struct lease *lease)
+{
+	lease->state = LEASE_ABANDONED;
+	lease->session = SESSION_NONE;
+	lease->deadline = now_ns() + server->policy->launch_ms * MS;
+	if (server->sweep_at == 0)
+		server->sweep_at = lease->deadline; /* deadlines come in order: all are the same time ahead */
+}
+
+void link_sweep(struct server *server, uint64_t now)
+{
+	if (server->sweep_at == 0 || now < server->sweep_at)
+		return;
+	server->sweep_at = 0;
+	for (size_t i = 0; i < server->leases.high; i++) {
+		struct lease *lease = &server->leases.table[i];
+
+		if (lease->state != LEASE_ABANDONED)
+			continue;
+		if (lease->deadline > now) {
+			if (server->sweep_at == 0 || lease->deadline < server->sweep_at)
+				server->sweep_at = lease->deadline;
+			continue;
+		}
+		/* Should it come up after all, on_started() has it killed; its uid and label are nobody's by then. */
+		audit_lease("LOST", lease->record, "the spawner never said what became of it");
+		leave(server, lease, true, true);
+	}
+}
+
 void link_down(struct server *server, const char *why)
 {
 	const struct wire_error error = { .code = WIRE_ERR_SPAWNER_DOWN };
 
-	log_error("the spawner is gone (%s): nothing new can start; run postern-start again, running sandboxes are kept", why);
+	log_error("the spawner is gone (%s): nothing new can start; run postern-start again, running sandboxes are kept",
+		  why);
 	fd_close(&server->link.fd);
 	server->link.to_kill = server->link.to_announce = 0;
 	for (size_t i = 0; i < server->leases.high; i++) {

@@ -28,15 +28,23 @@ void fixture_prepare(struct fixture *fx)
 	policy->first_uid = FIRST_UID;
 	policy->uid_count = UID_COUNT;
 	policy->hypervisor_count = 2;
-	policy->hypervisors[0] = (struct policy_hypervisor){ "mock", "/usr/libexec/postern/postern-mock-vmm", POLICY_DRIVER_MOCK, PROFILE_MOCK };
-	policy->hypervisors[1] = (struct policy_hypervisor){ "qemu", "/usr/bin/qemu-system-x86_64", POLICY_DRIVER_QEMU, PROFILE_QEMU };
+	policy->hypervisors[0] = (struct policy_hypervisor){ "mock", "/usr/libexec/postern/postern-mock-vmm",
+							     POLICY_DRIVER_MOCK, PROFILE_MOCK };
+	policy->hypervisors[1] =
+		(struct policy_hypervisor){ "qemu", "/usr/bin/qemu-system-x86_64", POLICY_DRIVER_QEMU, PROFILE_QEMU };
 	policy->network_count = 2;
-	policy->networks[0] = (struct policy_network){ .name = "lan", .uplink = true, .gateway = 0x0a090001, .prefix = 29,
-						       .isolated = true, .pin_ip = true, .max_queues = 4 };
+	policy->networks[0] = (struct policy_network){ .name = "lan",
+						       .uplink = true,
+						       .gateway = 0x0a090001,
+						       .prefix = 29,
+						       .isolated = true,
+						       .pin_ip = true,
+						       .max_queues = 4 };
 	policy->networks[1] = (struct policy_network){ .name = "dmz", .max_queues = 1 };
 	policy->rule_count = 1;
-	policy->rules[0] = (struct policy_rule){ .users = { POLICY_ANY_USER }, .user_count = 1, .hypervisors = 1, .networks = 1,
-						 .kvm = true, .survive = true };
+	policy->rules[0] = (struct policy_rule){
+		.users = { POLICY_ANY_USER }, .user_count = 1, .hypervisors = 1, .networks = 1, .kvm = true, .survive = true
+	};
 	policy->hello_ms = policy->idle_ms = policy->launch_ms = 60000;
 	policy->sessions_max = 16;
 	policy->sessions_user_max = 12;
@@ -128,8 +136,12 @@ void fixture_wait(struct fixture *fx, unsigned ms)
 
 void spawner_welcome(struct fixture *fx, uint32_t count)
 {
-	const struct wire_spawner_hello hello = { .version = WIRE_VERSION, .count = count, .landlock_abi = 7,
-						  .cgroup = WIRE_BY_BY_CGROUP1, .port_filter = WIRE_BY_GRANTED, .kvm = WIRE_BY_GRANTED };
+	const struct wire_spawner_hello hello = { .version = WIRE_VERSION,
+						  .count = count,
+						  .landlock_abi = 7,
+						  .cgroup = WIRE_BY_BY_CGROUP1,
+						  .port_filter = WIRE_BY_GRANTED,
+						  .kvm = WIRE_BY_GRANTED };
 
 	spawner_send(fx, WIRE_OP_S_WELCOME, &hello, NULL, 0);
 }

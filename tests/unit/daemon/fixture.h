@@ -22,18 +22,18 @@ struct fixture {
 	struct label_pool labels;
 	char dir[64];
 	int dirfd;
-	int spawner;           /* the spawner's end; -1 when it is dead */
-	struct wire_in in;     /* what fixture_recv() got */
+	int spawner;       /* the spawner's end; -1 when it is dead */
+	struct wire_in in; /* what fixture_recv() got */
 };
 
 /* A policy and host with everything, then a broker whose spawner has said hello. */
 void fixture_open(struct fixture *fx);
-void fixture_prepare(struct fixture *fx);  /* the first half: policy, host, runtime directory */
-void fixture_start(struct fixture *fx);    /* the second half: a broker; may be called again after fixture_stop() */
-void fixture_stop(struct fixture *fx);     /* as if the broker were killed: descriptors close, the file stays */
+void fixture_prepare(struct fixture *fx); /* the first half: policy, host, runtime directory */
+void fixture_start(struct fixture *fx);   /* the second half: a broker; may be called again after fixture_stop() */
+void fixture_stop(struct fixture *fx);    /* as if the broker were killed: descriptors close, the file stays */
 void fixture_close(struct fixture *fx);
 
-void fixture_run(struct fixture *fx);      /* step until nothing is left to do */
+void fixture_run(struct fixture *fx);               /* step until nothing is left to do */
 void fixture_wait(struct fixture *fx, unsigned ms); /* step for so long */
 
 /* The spawner's side. */
@@ -44,11 +44,11 @@ void spawner_started(struct fixture *fx, struct wire_lease *lease); /* with a pi
 void spawner_die(struct fixture *fx);
 
 /* A client's side. */
-int client_dial(const struct fixture *fx);  /* in the queue of the socket only */
+int client_dial(const struct fixture *fx); /* in the queue of the socket only */
 int client_connect(struct fixture *fx);    /* not greeted yet */
 int client_open(struct fixture *fx);       /* greeted */
 void client_send(int fd, enum wire_op op, const void *msg, const int *fds, size_t fd_count);
-bool client_closed(int fd);                /* the broker ended the session */
+bool client_closed(int fd); /* the broker ended the session */
 /* Step, then receive: WIRE_REPLY or WIRE_ERROR in fx->in (whose descriptors the caller closes); fails the test otherwise. */
 enum wire_kind client_recv(struct fixture *fx, int fd, enum wire_op op);
 enum wire_error_code client_error(struct fixture *fx, int fd, enum wire_op op); /* WIRE_ERR_OK for a reply */

@@ -101,8 +101,22 @@ static void context_and_back(void **state)
 
 static void D16_labels_that_are_not_ours(void **state)
 {
-	static const char *const bad[] = { "", "s0", ":", ":c1", ":c1,", ":c1,c1", ":c2,c1", ":c1,c1024", ":c1,c2 ", ":c1,c2,c3",
-					   ":c01,c2", ":c-1,c2", ":c1,c+2", ":c1.c2", ":c1,c4294967298", ":c1,c99999999999999999999" };
+	static const char *const bad[] = { "",
+					   "s0",
+					   ":",
+					   ":c1",
+					   ":c1,",
+					   ":c1,c1",
+					   ":c2,c1",
+					   ":c1,c1024",
+					   ":c1,c2 ",
+					   ":c1,c2,c3",
+					   ":c01,c2",
+					   ":c-1,c2",
+					   ":c1,c+2",
+					   ":c1.c2",
+					   ":c1,c4294967298",
+					   ":c1,c99999999999999999999" };
 	struct label_pool *pool = new_pool(LABEL_CATEGORIES);
 
 	(void)state;

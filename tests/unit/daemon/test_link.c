@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: tests. The spawner dies, the broker dies, clients leave while their sandbox starts (DESIGN 2.7; KERNEL 3 rows 6, 17). */
+ * Runs: tests. The spawner dies, the broker dies, clients leave while their sandbox starts (DESIGN 2.7; KERNEL 3 rows 6
+ * and 17). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,13 +74,13 @@ static void a_launch_that_takes_too_long(void **state)
 	int fd, control;
 	struct wire_lease lease;
 
-	fx->policy.launch_ms = 30;
+	fx->policy.launch_ms = 200;
 	fd = client_open(fx);
 	control = client_acquire(fx, fd, &ask);
 	assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 1);
 	lease = fx->in.msg.start.lease[0];
 	wire_in_close(&fx->in);
-	fixture_wait(fx, 60);
+	fixture_wait(fx, 250);
 	assert_int_equal(client_error(fx, fd, WIRE_OP_ACQUIRE), WIRE_ERR_TIMEOUT);
 	/* the session goes on, the sandbox does not; its quota is taken until it is gone */
 	assert_int_equal(fx->server.accounts->all.usage.sandboxes, 1);
@@ -87,6 +88,33 @@ static void a_launch_that_takes_too_long(void **state)
 	assert_int_equal(spawner_recv(fx, WIRE_OP_S_KILL), 1);
 	client_send(fd, WIRE_OP_HOST, NULL, NULL, 0);
 	assert_int_equal(client_error(fx, fd, WIRE_OP_HOST), WIRE_ERR_OK);
+	(void)close(control);
+	(void)close(fd);
+}
+
+static void a_start_of_which_the_spawner_never_speaks_again(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(1);
+	int fd, control;
+	struct wire_lease lease;
+
+	fx->policy.launch_ms = 30;
+	fd = client_open(fx);
+	control = client_acquire(fx, fd, &ask);
+	assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 1);
+	lease = fx->in.msg.start.lease[0];
+	wire_in_close(&fx->in);
+	fixture_wait(fx, 120);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ACQUIRE), WIRE_ERR_TIMEOUT);
+	/* quota is free again; uid and label are burnt */
+	assert_int_equal(fx->server.leases.count, 0);
+	assert_int_equal(fx->server.accounts->all.usage.sandboxes, 0);
+	assert_int_equal(fx->labels.used_count, 1);
+	assert_true(fx->server.ids.state.quarantine[0].until == IDS_FOREVER);
+	/* should it speak after all, it is killed */
+	spawner_started(fx, &lease);
+	assert_int_equal(spawner_recv(fx, WIRE_OP_S_KILL), 1);
 	(void)close(control);
 	(void)close(fd);
 }
@@ -117,7 +145,8 @@ static void spawner_dies_while_one_starts(void **state)
 	control = client_acquire(fx, fd, &ask);
 	assert_int_equal(client_error(fx, fd, WIRE_OP_ACQUIRE), WIRE_ERR_SPAWNER_DOWN);
 	(void)close(control);
-	client_send(fd, WIRE_OP_KILL, &(struct wire_uuid){ .uuid = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 } }, NULL, 0);
+	client_send(fd, WIRE_OP_KILL, &(struct wire_uuid){ .uuid = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 } },
+		    NULL, 0);
 	assert_int_equal(client_error(fx, fd, WIRE_OP_KILL), WIRE_ERR_SPAWNER_DOWN);
 	(void)close(fd);
 }
@@ -324,7 +353,9 @@ static int rendezvous_in(struct fixture *fx, struct sockaddr_un *ret)
 
 static void rendezvous_brings_a_new_spawner(void **state)
 {
-	const struct wire_session start = { .link = LINK_RENDEZVOUS, .peer = FROM_BROKER, .phase = PHASE_READY, .replies = true };
+	const struct wire_session start = {
+		.link = LINK_RENDEZVOUS, .peer = FROM_BROKER, .phase = PHASE_READY, .replies = true
+	};
 	struct fixture *fx = *state;
 	struct sockaddr_un address;
 	int fd, pair[2];
@@ -411,6 +442,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(K17_client_leaves_while_its_sandbox_starts),
 		T(a_launch_that_takes_too_long),
+		T(a_start_of_which_the_spawner_never_speaks_again),
 		T(spawner_dies_while_one_starts),
 		T(new_spawner_learns_what_runs_and_what_was_to_be_killed),
 		T(new_broker_adopts_what_the_spawner_kept),

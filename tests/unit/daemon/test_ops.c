@@ -43,7 +43,8 @@ static void hello_and_host(void **state)
 	assert_int_equal(fx->in.msg.host_reply.first_uid, FIRST_UID);
 	assert_int_equal(fx->in.msg.host_reply.sandboxes_user_max, 5);
 	/* Whether there are vhost nodes here is this machine's business, but the answer must agree with it. */
-	assert_int_equal(fx->in.msg.host_reply.outcomes[WIRE_GRANT_VHOST_NET] == WIRE_BY_NO_NODE, access("/dev/vhost-net", F_OK) != 0);
+	assert_int_equal(fx->in.msg.host_reply.outcomes[WIRE_GRANT_VHOST_NET] == WIRE_BY_NO_NODE,
+			 access("/dev/vhost-net", F_OK) != 0);
 	(void)close(fd);
 }
 

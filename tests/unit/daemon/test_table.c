@@ -80,7 +80,8 @@ static void usage_is_given_back(void **state)
 	assert_int_equal(room->accounts.all.usage.sandboxes, 2);
 	lease_leave(&room->leases, &room->accounts, &room->labels, a, false, 0);
 	lease_leave(&room->leases, &room->accounts, &room->labels, b, false, 0);
-	assert_int_equal(account->usage.sandboxes + account->usage.taps + account->usage.vcpus + account->usage.memory_mib, 0);
+	assert_int_equal(account->usage.sandboxes + account->usage.taps + account->usage.vcpus + account->usage.memory_mib,
+			 0);
 	assert_int_equal(room->accounts.all.usage.sandboxes + room->accounts.all.usage.taps, 0);
 }
 
@@ -176,7 +177,9 @@ static void macs_are_local_unicast_and_unique(void **state)
 
 static void D20_addresses_of_a_network(void **state)
 {
-	struct policy_network network = { .name = "lan", .gateway = 0x0a090001, .prefix = 29 }; /* .1 is the gateway, .2-.6 */
+	struct policy_network network = { .name = "lan",
+					  .gateway = 0x0a090001,
+					  .prefix = 29 }; /* .1 is the gateway, .2-.6 */
 	struct room *room = *state;
 	struct wire_lease other = { 0 };
 	uint32_t ip, seen = 0;
@@ -209,14 +212,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_room, close_room)
 	const struct CMUnitTest tests[] = {
-		T(table_is_bounded_and_slots_come_back),
-		T(usage_is_given_back),
-		T(D19_others_leases_do_not_exist),
-		T(next_shows_only_what_has_started),
-		T(start_rate_counts_a_minute),
-		T(K15_accounts_are_bounded_and_reused),
-		T(K15_refusals_cannot_fill_the_log),
-		T(macs_are_local_unicast_and_unique),
+		T(table_is_bounded_and_slots_come_back), T(usage_is_given_back),
+		T(D19_others_leases_do_not_exist),       T(next_shows_only_what_has_started),
+		T(start_rate_counts_a_minute),           T(K15_accounts_are_bounded_and_reused),
+		T(K15_refusals_cannot_fill_the_log),     T(macs_are_local_unicast_and_unique),
 		T(D20_addresses_of_a_network),
 	};
 
