@@ -343,8 +343,8 @@ static int load_sessions(struct loader *l, json_t *value, void *out)
 /* In the order in which they depend on each other, which need not be the document's. */
 static const struct field top[] = {
 	{ "version", FIELD_OTHER, 0, 0, 0, load_version, true },
-	{ "daemon", FIELD_OTHER, 0, 0, 0, load_daemon, true },
 	{ "ids", FIELD_OTHER, 0, 0, 0, load_ids, false },
+	{ "daemon", FIELD_OTHER, 0, 0, 0, load_daemon, true },
 	{ "template", FIELD_OTHER, 0, 0, 0, load_template, false },
 	{ "hypervisors", FIELD_OTHER, 0, 0, 0, load_hypervisors, true },
 	{ "networks", FIELD_OTHER, 0, 0, 0, load_networks, false },

@@ -147,8 +147,12 @@ int load_daemon(struct loader *l, json_t *value, void *out)
 		{ "socket_group", FIELD_OTHER, 0, 0, 0, load_socket_group, false },
 		{ "socket_mode", FIELD_OTHER, 0, 0, 0, load_socket_mode, false },
 	};
+	const struct policy *p = out;
+	int r = load_object(l, value, fields, ARRAY_SIZE(fields), out);
 
-	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
+	if (r == 0 && (p->broker_uid - p->first_uid < p->uid_count || p->spawn_uid - p->first_uid < p->uid_count))
+		return load_fail(l, "\"user\" or \"spawn_user\" is inside the range of sandboxes (\"ids\")");
+	return r;
 }
 
 /* ---- ids -------------------------------------------------------------------------------------------------------- */
@@ -168,8 +172,6 @@ int load_ids(struct loader *l, json_t *value, void *out)
 	/* Users, subordinate ranges and NSS are the host's, not the document's: postern-start asks id_range_check(). */
 	if (id_range_check_static(p->first_uid, p->uid_count, text, sizeof(text)) < 0)
 		return load_fail(l, "%s", text);
-	if (p->broker_uid - p->first_uid < p->uid_count || p->spawn_uid - p->first_uid < p->uid_count)
-		return load_fail(l, "contains the uid of \"user\" or \"spawn_user\"");
 	return 0;
 }
 

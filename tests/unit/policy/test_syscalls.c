@@ -50,6 +50,13 @@
 
 static const char *const names[PROFILES] = { "base", "init", "qemu", "mock", "broker", "spawner" };
 
+/* Not _exit(): under the address sanitizer that makes calls of its own first, which the filters answer. */
+static void leave(long status)
+{
+	for (;;)
+		(void)syscall(SYS_exit_group, status);
+}
+
 static void load(unsigned profile)
 {
 	struct sock_fprog program = { 0 };
@@ -61,7 +68,7 @@ static void load(unsigned profile)
 	program.filter = (struct sock_filter *)(uintptr_t)code;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || code == NULL ||
 	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
-		_exit(99);
+		leave(99);
 }
 
 static long make_call(long nr, const long a[6])
@@ -98,7 +105,7 @@ static long under(const unsigned *profiles, size_t count, long nr, const long a[
 		/* a call that made a process: only the first of them reports */
 		if (syscall(SYS_getpid) == self)
 			*result = r;
-		_exit(0);
+		leave(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	r = *result;
