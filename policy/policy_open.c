@@ -47,12 +47,12 @@ static int check_directory(int dir, const char *path, struct policy_error *error
 	struct stat st;
 
 	if (fstat(dir, &st) < 0)
-		return refuse(error, -errno, "%s: cannot stat: %s", path, strerror(errno));
+		return refuse(error, -errno, "%.150s: cannot stat: %s", path, strerror(errno));
 	if (st.st_uid != 0)
-		return refuse(error, -EPERM, "%s: this directory belongs to uid %u; it must belong to root", path, st.st_uid);
+		return refuse(error, -EPERM, "%.150s: this directory belongs to uid %u; it must belong to root", path, st.st_uid);
 	/* Sticky: others may add names, but not replace root's. */
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)
-		return refuse(error, -EPERM, "%s: this directory is writable by others; chmod go-w it", path);
+		return refuse(error, -EPERM, "%.150s: this directory is writable by others; chmod go-w it", path);
 	return 0;
 }
 
@@ -61,15 +61,15 @@ static int check_file(int fd, const char *path, struct policy_error *error)
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return refuse(error, -errno, "%s: cannot stat: %s", path, strerror(errno));
+		return refuse(error, -errno, "%.150s: cannot stat: %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return refuse(error, -EINVAL, "%s: is not a regular file", path);
+		return refuse(error, -EINVAL, "%.150s: is not a regular file", path);
 	if (st.st_uid != 0)
-		return refuse(error, -EPERM, "%s: belongs to uid %u; it must belong to root", path, st.st_uid);
+		return refuse(error, -EPERM, "%.150s: belongs to uid %u; it must belong to root", path, st.st_uid);
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-		return refuse(error, -EPERM, "%s: is writable by others; chmod go-w it", path);
+		return refuse(error, -EPERM, "%.150s: is writable by others; chmod go-w it", path);
 	if (st.st_size > POLICY_FILE_MAX)
-		return refuse(error, -EFBIG, "%s: is larger than the limit of %d bytes", path, POLICY_FILE_MAX);
+		return refuse(error, -EFBIG, "%.150s: is larger than the limit of %d bytes", path, POLICY_FILE_MAX);
 	return 0;
 }
 
@@ -80,11 +80,11 @@ static int make_absolute(const char *path, char *whole, size_t size, struct poli
 
 	if (path[0] != '/') {
 		if (getcwd(whole, size) == NULL)
-			return refuse(error, -errno, "%s: the working directory is not known: %s", path, strerror(errno));
+			return refuse(error, -errno, "%.150s: the working directory is not known: %s", path, strerror(errno));
 		used = strlen(whole);
 	}
 	if ((size_t)snprintf(whole + used, size - used, "/%s", path) >= size - used)
-		return refuse(error, -ENAMETOOLONG, "%s: is too long", path);
+		return refuse(error, -ENAMETOOLONG, "%.150s: is too long", path);
 	return 0;
 }
 
@@ -103,7 +103,7 @@ int policy_open(const char *path, struct policy_error *ret)
 		return refuse(ret, -errno, "/: cannot open: %s", strerror(errno));
 	name = strtok_r(whole, "/", &save);
 	if (name == NULL)
-		return refuse(ret, -EISDIR, "%s: is a directory", path);
+		return refuse(ret, -EISDIR, "%.150s: is a directory", path);
 	for (r = check_directory(dir, "/", ret); r == 0; name = next) {
 		int fd;
 
@@ -111,9 +111,9 @@ int policy_open(const char *path, struct policy_error *ret)
 		/* O_NONBLOCK: a fifo must be refused, not waited for */
 		fd = open_component(dir, name, next != NULL ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
 		if (fd == -ELOOP || (fd == -ENOTDIR && next != NULL))
-			return refuse(ret, fd, "%s: \"%s\" is a symbolic link or no directory; give the real path", path, name);
+			return refuse(ret, fd, "%.120s: \"%.60s\" is a symbolic link or no directory; give the real path", path, name);
 		if (fd < 0)
-			return refuse(ret, fd, "%s: cannot open \"%s\": %s", path, name, strerror(-fd));
+			return refuse(ret, fd, "%.120s: cannot open \"%.80s\": %s", path, name, strerror(-fd));
 		if (next == NULL) {
 			file = fd;
 			break;
