@@ -10,7 +10,7 @@ int command_help(const struct command *self, int argc, char **argv)
 {
 	size_t count, words;
 	const struct command *all = command_all(&count);
-	int r = options_parse(self, NULL, 0, NULL, argc > 1 && strcmp(argv[1], "--help") == 0 ? 1 : argc, argv, &words);
+	int r = options_parse(self, NULL, 0, NULL, argc, argv, &words);
 
 	if (r >= 0)
 		return r;
