@@ -24,7 +24,7 @@
 #define GROUPS_USEFUL 8          /* its own and those of two nodes, and room to see a surplus */
 #define STATUS_MAX 8192
 
-static void die(const char *what, int error)
+static _Noreturn void die(const char *what, int error)
 {
 	log_error("cannot confine the broker: %s%s%s", what, error != 0 ? ": " : "", error != 0 ? strerror(error) : "");
 	_exit(1);

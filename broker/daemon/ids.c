@@ -126,7 +126,7 @@ int ids_open(int dirfd, uint32_t first, uint32_t count, uint64_t now, struct ids
 	/* O_NONBLOCK: a FIFO planted under the name must not stop us; check_file() then refuses it. */
 	cleanup_fd int fd = openat(dirfd, IDS_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	struct ids_state *state = &ret->state;
-	off_t size;
+	off_t size = 0;
 	int r;
 
 	if (fd < 0)

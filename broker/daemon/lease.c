@@ -23,7 +23,7 @@ int leases_init(struct leases *leases, size_t capacity)
 
 void leases_free(struct leases *leases)
 {
-	for (size_t i = 0; i < leases->high; i++) {
+	for (size_t i = 0; leases->table != NULL && i < leases->high; i++) {
 		fd_close(&leases->table[i].pidfd);
 		fd_close(&leases->table[i].keeper);
 	}

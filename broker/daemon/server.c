@@ -40,6 +40,8 @@ int server_init(struct server *server, const struct policy *policy, const struct
 	server->polls = calloc(POLL_SESSIONS + (size_t)policy->sessions_max, sizeof(*server->polls));
 	server->in = calloc(1, sizeof(*server->in));
 	server->groups = calloc(GROUPS_MAX, sizeof(*server->groups));
+	for (size_t i = 0; server->sessions != NULL && i < policy->sessions_max; i++)
+		server->sessions[i].fd = server->sessions[i].pidfd = -1;
 	if (leases_init(&server->leases, lease_capacity) < 0 || server->accounts == NULL || server->sessions == NULL ||
 	    server->polls == NULL || server->in == NULL || server->groups == NULL) {
 		server_free(server);
@@ -53,8 +55,6 @@ int server_init(struct server *server, const struct policy *policy, const struct
 		server_free(server);
 		return saved;
 	}
-	for (size_t i = 0; i < policy->sessions_max; i++)
-		server->sessions[i].fd = server->sessions[i].pidfd = -1;
 	if (fds->spawner >= 0)
 		link_open(server, fd_take(&server->fds.spawner));
 	return 0;

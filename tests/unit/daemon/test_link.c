@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -199,7 +198,7 @@ static void new_broker_adopts_what_the_spawner_kept(void **state)
 	/* nobody is heard before the inventory is complete */
 	spawner_welcome(fx, 2);
 	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, keeper), errno);
-	pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	pidfd = stand_in_pidfd();
 	spawner_send(fx, WIRE_OP_S_HAVE, &kept[0], (int[]){ pidfd, keeper[0] }, 2);
 	fixture_run(fx);
 	assert_false(link_ready(&fx->server.link));
