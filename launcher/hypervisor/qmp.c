@@ -53,10 +53,13 @@ static int end_session(struct qmp *qmp, int error, const char *why)
 {
 	if (qmp->over == 0) {
 		qmp->over = error;
-		if (why != NULL)
-			say(qmp, "%s", why);
 		if (error == -EPIPE)
 			set_state(qmp, DRIVER_GONE);
+		/* After an orderly end there is no trouble, and an earlier one explains more. */
+		if (error == -EPIPE && qmp->state == DRIVER_GONE && qmp->trouble[0] == '\0')
+			why = "the VMM has closed its control channel";
+		if (why != NULL)
+			say(qmp, "%s", why);
 	}
 	return qmp->over;
 }
@@ -189,7 +192,7 @@ static int send_command(struct qmp *qmp, const char *command, uint64_t deadline,
 		return -EINVAL;
 	r = qmp_write(&qmp->channel, text, (size_t)len, deadline);
 	if (r == -EPIPE)
-		return end_session(qmp, -EPIPE, "the VMM has closed its control channel");
+		return end_session(qmp, -EPIPE, NULL);
 	/* Perhaps half a command is out: what follows would make no sense to the VMM. */
 	if (r < 0)
 		return end_session(qmp, -EPROTO, "the VMM does not read its control channel");
@@ -224,7 +227,7 @@ static int pump(struct qmp *qmp)
 	int r = qmp_fill(&qmp->channel);
 
 	if (r == -EPIPE)
-		return end_session(qmp, -EPIPE, qmp->trouble[0] == '\0' ? "the VMM has closed its control channel" : NULL);
+		return end_session(qmp, -EPIPE, NULL);
 	return r < 0 ? r : handle_lines(qmp);
 }
 

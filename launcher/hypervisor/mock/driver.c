@@ -65,7 +65,11 @@ static int plan_files(struct driver_context *ctx, struct plan *plan)
 	if (r >= 0)
 		r = plan_word(plan, "--initrd=/run/initrd");
 	for (size_t i = 0; i < ctx->spec->disk_count && (r == 0 || r == -ENOENT); i++) {
-		r = take(plan, &ctx->disks[i], ctx->spec->disks[i].id, false, !ctx->spec->disks[i].readonly);
+		char name[32];
+
+		/* Names of a plan are unique, and "kernel" may be the id of a disk. */
+		(void)snprintf(name, sizeof(name), "disk-%s", ctx->spec->disks[i].id);
+		r = take(plan, &ctx->disks[i], name, false, !ctx->spec->disks[i].readonly);
 		if (r >= 0)
 			r = plan_word(plan, "--disk=%d", SLOT_ASSET + r);
 	}

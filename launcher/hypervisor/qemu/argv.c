@@ -164,9 +164,13 @@ static void write_disk(struct writer *w, size_t index)
 {
 	const struct spec_disk *disk = &w->ctx->spec->disks[index];
 	const char *readonly = disk->readonly ? "on" : "off", *driver;
-	int slot = SLOT_ASSET + take(w, &w->ctx->disks[index], disk->id, false, !disk->readonly);
+	char name[32];
 	unsigned set;
+	int slot;
 
+	/* Names of a plan are unique, and "kernel" may be the id of a disk. */
+	(void)snprintf(name, sizeof(name), "disk-%s", disk->id);
+	slot = SLOT_ASSET + take(w, &w->ctx->disks[index], name, false, !disk->readonly);
 	if (w->error < 0)
 		return;
 	driver = S_ISBLK(w->plan->assets[slot - SLOT_ASSET].mode) ? "host_device" : "file";
