@@ -117,13 +117,16 @@ int find_all(struct found *found, struct failure *failure)
 	int r;
 
 	*found = (struct found){ .base = -1 };
-	r = home_base(&found->base, failure);
-	if (r < 0)
+	r = home_base(false, &found->base, failure);
+	if (r < 0 && r != -ENOENT)
 		return r;
 	ask_broker(&leases, &found->trouble);
 	found->broker = leases.answered;
-	(void)home_sweep(found->base, alive, &leases);
-	r = home_scan(found->base, &found->list);
+	r = 0;
+	if (found->base >= 0) {
+		(void)home_sweep(found->base, alive, &leases);
+		r = home_scan(found->base, &found->list);
+	}
 	if (r == 0)
 		r = add_unknown(&found->list, &leases);
 	for (size_t i = 0; i < found->list.count; i++)

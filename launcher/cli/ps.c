@@ -30,16 +30,20 @@ static const char *age(int64_t started, char *text, size_t size)
 /* "kvm: granted as a node" is "kvm" in a list. */
 static void first_word(const char *from, char *to, size_t size)
 {
-	(void)snprintf(to, size, "%.*s", (int)strcspn(from, ": "), from[0] != '\0' ? from : "-");
+	const char *shown = from[0] != '\0' ? from : "-";
+
+	(void)snprintf(to, size, "%.*s", (int)strcspn(shown, ": "), shown);
 }
 
 static void print_row(const struct state *state)
 {
-	char old[32], accel[16];
+	char old[32], accel[16], uid[16] = "-";
 
+	if (state->uid != 0) /* 0: it never got one */
+		(void)snprintf(uid, sizeof(uid), "%u", state->uid);
 	first_word(state->accel, accel, sizeof(accel));
-	(void)printf("%-8.8s  %-15.15s  %-9s  %10u  %-10.10s  %-5s  %5u  %8u  %-12s  %s\n", state->uuid,
-		     state->name[0] != '\0' ? state->name : "-", state_status_text(state->status), state->uid, state->hypervisor,
+	(void)printf("%-8.8s  %-15.15s  %-9s  %10s  %-10.10s  %-5s  %5u  %8u  %-12s  %s\n", state->uuid,
+		     state->name[0] != '\0' ? state->name : "-", state_status_text(state->status), uid, state->hypervisor,
 		     accel, state->vcpus, state->memory_mib, state->networks[0] != '\0' ? state->networks : "-",
 		     age(state->started, old, sizeof(old)));
 }

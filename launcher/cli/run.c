@@ -59,6 +59,29 @@ static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, s
 	}
 }
 
+/* Clean up behind a controller that died, and say what became of its sandbox. */
+static void controller_died(const char *uuid, struct failure *failure)
+{
+	struct failure ignored;
+	struct found found;
+
+	if (find_all(&found, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < found.list.count; i++) {
+		const struct home_entry *entry = &found.list.items[i];
+
+		if (strcmp(entry->state.uuid, uuid) != 0)
+			continue;
+		if (entry->dead)
+			(void)fail(failure, -EPIPE, EXIT_GUEST, "sandbox %s: its controller was killed, and it ended with it; see postern logs %.8s",
+				   uuid, uuid);
+		else
+			(void)fail(failure, -EPIPE, EXIT_GUEST, "sandbox %s: its controller was killed, and it goes on; postern kill %.8s ends it",
+				   uuid, uuid);
+	}
+	find_done(&found);
+}
+
 /* The sandbox belongs to this terminal until one of the two ends. */
 static int foreground(struct channel *channel, const json_t *running, struct failure *failure)
 {
@@ -66,8 +89,10 @@ static int foreground(struct channel *channel, const json_t *running, struct fai
 	struct attach_end end;
 	int r = attach(channel, fd_take(&channel->passed), true, uuid, &end, failure);
 
-	if (r < 0)
+	if (r < 0) {
+		controller_died(uuid, failure);
 		return say_failure(failure);
+	}
 	if (end.detached) {
 		(void)fprintf(stderr, "postern: %s goes on; postern console %.8s\n", uuid, uuid);
 		return EXIT_OK;

@@ -67,6 +67,8 @@ static int wait_end(struct stopping *one, int timeout_ms, struct failure *failur
 static int end_all(struct stopping *all, size_t count, const struct found *found, json_t *request, int timeout_ms)
 {
 	struct failure failure;
+	struct found after;
+	bool orphans = false;
 	int status = EXIT_OK;
 
 	for (size_t i = 0; i < count; i++) {
@@ -85,8 +87,12 @@ static int end_all(struct stopping *all, size_t count, const struct found *found
 		else
 			find_wait_gone(all[i].entry->state.uuid);
 		channel_close(&all[i].channel);
+		orphans = orphans || !all[i].entry->running;
 	}
 	json_decref(request);
+	/* Nobody else cleans up behind those without a controller. */
+	if (orphans && find_all(&after, &failure) == 0)
+		find_done(&after);
 	return status;
 }
 

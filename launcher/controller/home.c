@@ -18,17 +18,19 @@
 
 /* ---- the base -------------------------------------------------------------------------------------------------- */
 
-/* Our directory `name` below parent, made when it is missing. The check is on the descriptor that is then used, so
+/* Our directory `name` below parent, made when it is missing and make says so. The check is on the descriptor that is then used, so
  * nobody can swap the directory between the two. */
-static int open_ours(int parent, const char *name, const char *shown, int *ret_fd, struct failure *failure)
+static int open_ours(bool make, int parent, const char *name, const char *shown, int *ret_fd, struct failure *failure)
 {
 	cleanup_fd int fd = -1;
 	struct stat st;
 
-	if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+	if (make && mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
 		return fail(failure, -errno, EXIT_FAILED, "make state directory %s: %s; set XDG_RUNTIME_DIR to a directory of yours",
 			    shown, strerror(errno));
 	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && !make)
+		return -ENOENT;
 	if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
 		return fail(failure, -ELOOP, EXIT_FAILED,
 			    "state directory %s: is not a directory of its own; remove it or set XDG_RUNTIME_DIR", shown);
@@ -61,7 +63,7 @@ static int own_directory(const char *path)
 	return fd_take(&fd);
 }
 
-int home_base(int *ret_fd, struct failure *failure)
+int home_base(bool make, int *ret_fd, struct failure *failure)
 {
 	static const char *const below_home[] = { ".local", "state", "postern" };
 	const char *runtime = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
@@ -75,20 +77,23 @@ int home_base(int *ret_fd, struct failure *failure)
 		(void)snprintf(path, sizeof(path), "/run/user/%u/postern", geteuid());
 	}
 	if (parent >= 0)
-		return open_ours(parent, "postern", path, ret_fd, failure);
+		return open_ours(make, parent, "postern", path, ret_fd, failure);
 	parent = own_directory(home);
 	if (parent >= 0) {
 		for (size_t i = 0; i < ARRAY_SIZE(below_home) && parent >= 0; i++) {
 			int next;
 
-			(void)mkdirat(parent, below_home[i], 0700);
+			if (make)
+				(void)mkdirat(parent, below_home[i], 0700);
 			next = openat(parent, below_home[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-			fd_close(&parent);
+			fd_close(&parent); /* keeps errno */
 			parent = next;
 		}
 		(void)snprintf(path, sizeof(path), "%s/.local/state/postern/run", home);
 		if (parent >= 0)
-			return open_ours(parent, "run", path, ret_fd, failure);
+			return open_ours(make, parent, "run", path, ret_fd, failure);
+		if (!make && errno == ENOENT)
+			return -ENOENT;
 	}
 	/* Anybody may have made this name first: that is what the checks of open_ours() are for. */
 	(void)snprintf(leaf, sizeof(leaf), "postern-%u", geteuid());
@@ -97,7 +102,7 @@ int home_base(int *ret_fd, struct failure *failure)
 	if (parent < 0)
 		return fail(failure, -errno, EXIT_FAILED, "open /tmp: %s; set XDG_RUNTIME_DIR to a directory of yours",
 			    strerror(errno));
-	return open_ours(parent, leaf, path, ret_fd, failure);
+	return open_ours(make, parent, leaf, path, ret_fd, failure);
 }
 
 /* ---- files ----------------------------------------------------------------------------------------------------- */

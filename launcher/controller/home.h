@@ -42,10 +42,10 @@ struct home_list {
 	size_t count;
 };
 
-/* Open (and make) the base: $XDG_RUNTIME_DIR/postern, /run/user/UID/postern, $HOME/.local/state/postern/run or
+/* Open the base (make: and make it): $XDG_RUNTIME_DIR/postern, /run/user/UID/postern, $HOME/.local/state/postern/run or
  * /tmp/postern-UID, the first whose parent exists and belongs to the caller. Refuses one that is not the caller's, that
- * others may enter, or that is a symbolic link. */
-int home_base(int *ret_fd, struct failure *failure);
+ * others may enter, or that is a symbolic link. -ENOENT and no text: there is none, and it was not to be made. */
+int home_base(bool make, int *ret_fd, struct failure *failure);
 
 /* Enter a sandbox: directory, lock, first state. -EEXIST and a text when a running one has the name already. */
 int home_enter(int base, const struct state *state, struct home *ret, struct failure *failure);

@@ -134,15 +134,19 @@ static void describe(struct state *state, const struct guest *guest)
 	const struct wire_lease *lease = &guest->lease;
 	size_t at = 0;
 
+	if (guest->pidfd < 0)
+		return; /* it never came to a lease */
 	state->init_pid = (pid_t)lease->init_pid;
-	state->vmm_pid = guest->receipt->vmm.seen ? guest->receipt->vmm.pid : 0;
 	state->uid = lease->uid;
 	state->gid = lease->gid;
 	state->vcpus = lease->vcpus;
 	state->memory_mib = lease->memory_mib;
 	state->cid = lease->cid;
 	state->survive = (lease->flags & WIRE_SURVIVE) != 0;
-	(void)snprintf(state->accel, sizeof(state->accel), "%s", guest->receipt->accel);
+	if (guest->receipt != NULL) {
+		state->vmm_pid = guest->receipt->vmm.seen ? guest->receipt->vmm.pid : 0;
+		(void)snprintf(state->accel, sizeof(state->accel), "%s", guest->receipt->accel);
+	}
 	for (size_t i = 0; i < guest->spec->nic_count; i++) {
 		const struct spec_nic *nic = &guest->spec->nics[i];
 		int n = snprintf(state->networks + at, sizeof(state->networks) - at, "%s%s", i > 0 ? "," : "",
@@ -197,7 +201,21 @@ static int start(struct server *server, const struct arguments *arguments, int b
 	return r;
 }
 
-/* The guest is held and the receipt good: serve, give up our own rights, and only then let it run. */
+/* Whether a failed resume only means that the guest was quick: it has run, and has ended since. */
+static bool ran_already(const struct guest *guest, int error)
+{
+	enum driver_state state = guest->driver->state(guest->vm);
+
+	return error == -EPIPE || state == DRIVER_SHUTDOWN || state == DRIVER_CRASHED || state == DRIVER_GONE;
+}
+
+static void report_running(struct server *server, int console)
+{
+	report(server, json_pack("{s:s s:o}", "event", "running", "state", state_to_json(server->state)), console);
+}
+
+/* The guest is held and the receipt good: serve, give up our own rights, and only then let it run. 1: a detached guest
+ * that has ended already, of which nobody was told yet. */
 static int let_run(struct server *server, const struct arguments *arguments, int base, struct failure *failure)
 {
 	struct guest *guest = server->guest;
@@ -216,11 +234,15 @@ static int let_run(struct server *server, const struct arguments *arguments, int
 	if (!arguments->detach && guest->spec->console != SPEC_CONSOLE_NONE)
 		console = console_view(server);
 	r = guest->driver->resume(guest->vm, MAIN_RESUME_MS);
-	if (r < 0)
+	if (r < 0 && !ran_already(guest, r))
 		return fail(failure, r, EXIT_LAUNCH, "let the guest run: %s", guest->driver->trouble(guest->vm));
 	server->detached = arguments->detach;
 	server_set_status(server, STATE_RUNNING);
-	report(server, json_pack("{s:s s:o}", "event", "running", "state", state_to_json(server->state)), console);
+	if (r < 0)
+		server_over(server, r == -EPIPE);
+	if (r < 0 && arguments->detach)
+		return 1;
+	report_running(server, console);
 	return 0;
 }
 
@@ -236,9 +258,15 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 	if (r == 0)
 		r = let_run(server, arguments, base, &failure);
 	vmm = server->guest->phase.phase == PHASE_READY; /* there was one, so there may be something to read */
-	if (r == 0) {
+	if (r >= 0) {
 		keep = server_run(server);
+		/* A VMM that fails at its first instruction is a failed launch to whoever does not look on. */
+		if (r == 1 && state->exit_status == EXIT_OK)
+			report_running(server, -1);
+		else if (r == 1)
+			r = fail(&failure, -EPIPE, (enum postern_exit)state->exit_status, "start guest: %s", state->reason);
 	} else {
+		describe(state, server->guest);
 		keep = vmm && server->home->dir >= 0;
 		state->status = STATE_ENDED;
 		state->ended = (int64_t)time(NULL);
@@ -291,7 +319,7 @@ int main(int argc, char **argv)
 	guest.socket = arguments.socket;
 	guest.spec = spec_new();
 	(void)server_adopt(&server, arguments.report, true);
-	r = guest.spec == NULL ? fail(&failure, -ENOMEM, EXIT_FAILED, "start: out of memory; stop something") : home_base(&base, &failure);
+	r = guest.spec == NULL ? fail(&failure, -ENOMEM, EXIT_FAILED, "start: out of memory; stop something") : home_base(true, &base, &failure);
 	if (r < 0) {
 		report_failure(&server, &failure, false);
 		return (int)failure.exit_status;

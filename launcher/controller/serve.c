@@ -156,7 +156,7 @@ static void on_init(struct server *server)
 			logfile_note(&server->vmm_log, "init broke the protocol: %s",
 				     server->in->why != NULL ? server->in->why : strerror(-r));
 		fd_close(&guest->init);
-		if (server->stop < STOP_KILL) {
+		if (server->stop < STOP_TERM) {
 			server->stop = STOP_TERM;
 			server->stop_deadline = server_now() + SERVE_GONE_MS;
 		}
@@ -174,6 +174,16 @@ static void on_init(struct server *server)
 	wire_in_close(server->in);
 }
 
+void server_over(struct server *server, bool gone)
+{
+	server->vmm_gone = server->vmm_gone || gone;
+	if (server->stop != STOP_NONE)
+		return;
+	/* As if that stage had been tried: the next one follows. Nobody asked, so nothing is announced. */
+	server->stop = gone ? STOP_QUIT : STOP_POWERDOWN;
+	server->stop_deadline = server_now() + SERVE_GONE_MS;
+}
+
 static void on_vmm(struct server *server)
 {
 	struct guest *guest = server->guest;
@@ -187,12 +197,8 @@ static void on_vmm(struct server *server)
 		if (status != server->state->status)
 			server_set_status(server, status);
 	}
-	server->vmm_gone = server->vmm_gone || r < 0;
-	/* It should end by itself now; when it does not, the next stage helps. Nobody asked, so nothing is announced. */
-	if (over && server->stop == STOP_NONE) {
-		server->stop = r < 0 ? STOP_QUIT : STOP_POWERDOWN;
-		server->stop_deadline = server_now() + SERVE_GONE_MS;
-	}
+	if (over)
+		server_over(server, r < 0);
 }
 
 /* The VMM's channel is dead weight once it is broken, but the driver knows how the guest ended: keep it, do not poll. */

@@ -60,6 +60,7 @@ struct server {
 	enum stop_stage stop;
 	int64_t stop_deadline;     /* of the present stage; monotonic ms */
 	bool by_user;              /* somebody asked for the end */
+	bool forced;               /* a signal or the broker had to end it */
 	bool vmm_gone;             /* its channel broke */
 	bool exited;               /* init told the VMM's status */
 	uint32_t vmm_status;
@@ -76,6 +77,8 @@ struct client *server_adopt(struct server *server, int fd, bool parent);
  * keeping. */
 bool server_run(struct server *server);
 void server_set_status(struct server *server, enum state_status status);
+/* The VMM should end by itself now; help when it does not. gone: its channel is broken. */
+void server_over(struct server *server, bool gone);
 void client_drop(struct client *client);
 /* Send to one peer; one that does not read is dropped. Steals json. */
 void client_send(struct client *client, json_t *json, int passed);

@@ -58,10 +58,12 @@ static int act(struct server *server, uint32_t timeout_ms)
 		break;
 	case STOP_TERM:
 		wait = STOP_TERM_MS * 2;
+		server->forced = true;
 		r = guest_stop(guest, STOP_TERM_MS);
 		break;
 	case STOP_KILL:
 		wait = STOP_KILL_MS;
+		server->forced = true;
 		r = guest_kill(guest, &failure);
 		/* Without a broker: a sandbox that may not outlive us dies of the hang-up. */
 		fd_close(&guest->init);
@@ -121,7 +123,7 @@ bool stop_judge(struct server *server)
 		return verdict(state, EXIT_FAILED, true, "it could not be killed", "");
 	if (last == DRIVER_CRASHED)
 		return verdict(state, EXIT_GUEST, true, "the guest crashed", "");
-	if (server->by_user && server->stop >= STOP_TERM)
+	if (server->by_user && server->forced)
 		return verdict(state, EXIT_GUEST, false, "killed", "");
 	if (server->by_user)
 		return verdict(state, EXIT_OK, false, server->stop == STOP_QUIT ? "stopped: the VMM was told to quit" : "stopped", "");

@@ -67,9 +67,32 @@ static void test_base_is_made(void **unused)
 	struct stat st;
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	assert_int_equal(fstat(base, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
+}
+
+/* Whoever only looks leaves no trace. */
+static void test_looking_makes_nothing(void **unused)
+{
+	struct failure failure;
+	int base = -1;
+	char path[128];
+
+	(void)unused;
+	assert_int_equal(home_base(false, &base, &failure), -ENOENT);
+	path_of(path, sizeof(path), "postern");
+	assert_int_equal(access(path, F_OK), -1);
+	path_of(path, sizeof(path), "home");
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(setenv("HOME", path, 1), 0);
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", "/nonexistent", 1), 0);
+	(void)snprintf(path, sizeof(path), "/run/user/%u", geteuid());
+	if (access(path, F_OK) == 0)
+		return; /* it would be taken: the half above has to do */
+	path_of(path, sizeof(path), "home");
+	assert_int_equal(home_base(false, &base, &failure), -ENOENT);
+	assert_int_equal(rmdir(path), 0); /* still empty */
 }
 
 static void refused(const char *needle)
@@ -77,7 +100,7 @@ static void refused(const char *needle)
 	struct failure failure;
 	int base = -1;
 
-	assert_true(home_base(&base, &failure) < 0);
+	assert_true(home_base(true, &base, &failure) < 0);
 	assert_int_equal(base, -1);
 	assert_non_null(strstr(failure.text, needle));
 	assert_null(strchr(failure.text, '\n'));
@@ -156,7 +179,7 @@ static void test_foreign_runtime_directory(void **unused)
 	assert_int_equal(setenv("HOME", home, 1), 0);
 	if (access("/run/user/0", F_OK) == 0)
 		skip();
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", base);
 	len = readlink(link, found, sizeof(found) - 1);
 	assert_true(len > 0);
@@ -177,7 +200,7 @@ static void modes_with(mode_t mask)
 	/* Both programs set 077 first; even without that nothing may come out wider. */
 	if (mask == 0777)
 		(void)umask(077);
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	assert_int_equal(home_enter(base, &state, &home, &failure), 0);
 	assert_int_equal(logfile_open(&log, home.dir, HOME_VMM_LOG), 0);
 	assert_int_equal(home_write(home.dir, HOME_RECEIPT, "{}", 2), 0);
@@ -214,7 +237,7 @@ static void test_enter_and_leave(void **unused)
 	cleanup_fd int base = -1;
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	assert_int_equal(home_enter(base, &state, &home, &failure), 0);
 	assert_int_equal(home_scan(base, &list), 0);
 	assert_int_equal(list.count, 1);
@@ -237,7 +260,7 @@ static void test_name_is_unique(void **unused)
 	cleanup_fd int base = -1;
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	assert_int_equal(home_enter(base, &first, &one, &failure), 0);
 	assert_int_equal(home_enter(base, &second, &two, &failure), -EEXIST);
 	assert_int_equal(failure.exit_status, EXIT_USAGE);
@@ -282,7 +305,7 @@ static void test_sweep(void **unused)
 
 	(void)unused;
 	survivor.survive = true;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	die_inside(base, &plain);
 	die_inside(base, &survivor);
 	assert_int_equal(home_sweep(base, says, &answer), 1); /* the plain one */
@@ -307,7 +330,7 @@ static void test_only_the_last_dead_stay(void **unused)
 	cleanup_fd int base = -1;
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	for (unsigned i = 1; i <= HOME_DEAD_MAX + 5; i++) {
 		struct state state = a_state(i, "");
 		struct home home;
@@ -332,7 +355,7 @@ static void test_planted_entries(void **unused)
 	char outside[128];
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	path_of(outside, sizeof(outside), "outside");
 	assert_int_equal(mkdir(outside, 0700), 0);
 	dir = open(outside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -356,7 +379,7 @@ static void test_state_files(void **unused)
 	cleanup_fd int base = -1;
 
 	(void)unused;
-	assert_int_equal(home_base(&base, &failure), 0);
+	assert_int_equal(home_base(true, &base, &failure), 0);
 	(void)snprintf(state.reason, sizeof(state.reason), "quote \" and \\ backslash");
 	assert_int_equal(state_save(&state, base), 0);
 	assert_int_equal(state_load(&back, base), 0);
@@ -385,7 +408,7 @@ static void test_uuid_form(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_base_is_made),   CASE(test_planted_symlink), CASE(test_wrong_mode),
+		CASE(test_base_is_made), CASE(test_looking_makes_nothing),   CASE(test_planted_symlink), CASE(test_wrong_mode),
 		CASE(test_wrong_owner),	   CASE(test_planted_file),    CASE(test_foreign_runtime_directory),
 		CASE(test_umask_0),	   CASE(test_umask_0777),      CASE(test_enter_and_leave),
 		CASE(test_name_is_unique), CASE(test_sweep),	       CASE(test_only_the_last_dead_stay),
