@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A hypervisor driver: a room behind one table. needs() and plan() are pure apart from opening nothing; the others act
+ * Runs: controller and CLI (the user). A hypervisor driver: a room behind one table. needs() and plan() are pure apart from opening nothing; the others act
  * on descriptors they are given. A driver never talks to the broker or to another driver. Single-threaded. */
 #pragma once
 

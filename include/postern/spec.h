@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The description of one sandbox, after parsing and validation. Owned by whoever called spec_new(); strings are its own.
+ * Runs: controller and CLI (the user). The description of one sandbox, after parsing and validation. Owned by whoever called spec_new(); strings are its own.
  * Not shared between threads. */
 #pragma once
 

@@ -38,7 +38,8 @@ FORBIDDEN = [
     (r"\b(?:chown|chmod|lchown)\s*\(", "by path: use the descriptor (ATTACKS D02)"),
 ]
 TRUSTED = ("broker/", "policy/", "common/")
-LINE_MAX, FILE_MAX, HEADER_FILE_MAX, FUNCTION_MAX = 125, 500, 400, 100
+LINE_MAX, FILE_MAX, FUNCTION_MAX = 125, 500, 100
+TEST_LINE_MAX, TEST_FILE_MAX = 150, 600  # tables of cases are read by the line
 
 breaches = []
 
@@ -67,7 +68,7 @@ def check_includes(path, lines):
             if quote == "<" and name.startswith(library) and not where.match(path):
                 breach(path, number, f"<{name}> does not belong here")
         if quote == '"' and allowed is not None:
-            target = name if "/" in name or name == "config.h" else folder + name
+            target = folder + name if os.path.exists(folder + name) else name
             if not any(target.startswith(a) for a in allowed):
                 breach(path, number, f"{folder} may not include {name}")
 
@@ -82,13 +83,14 @@ def check_header(path, lines):
 
 
 def check_sizes(path, lines):
-    if len(lines) > FILE_MAX:
-        breach(path, len(lines), f"longer than {FILE_MAX} lines")
+    line_max, file_max = (TEST_LINE_MAX, TEST_FILE_MAX) if path.startswith("tests/") else (LINE_MAX, FILE_MAX)
+    if len(lines) > file_max:
+        breach(path, len(lines), f"longer than {file_max} lines")
     start = None
     for number, line in enumerate(lines, 1):
         width = len(line.expandtabs(8))
-        if width > LINE_MAX:
-            breach(path, number, f"{width} columns wide, {LINE_MAX} are allowed")
+        if width > line_max:
+            breach(path, number, f"{width} columns wide, {line_max} are allowed")
         if not path.endswith(".c"):
             continue
         if line == "{":
