@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: controller and CLI (the user). A hypervisor driver: a room behind one table. needs() and plan() are pure apart from opening nothing; the others act
- * on descriptors they are given. A driver never talks to the broker or to another driver. Single-threaded. */
+ * Runs: controller and CLI (the user). A hypervisor driver: a room behind one table. needs() and plan() are pure apart
+ * from opening nothing; the others act on descriptors they are given. A driver never talks to the broker or to another
+ * driver. Single-threaded. */
 #pragma once
 
 #include <stdbool.h>
