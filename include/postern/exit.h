@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: controller and CLI (the user). Exit statuses of postern(1). Documented in its man page, section EXIT STATUS; a test compares the two. */
+ * Runs: controller and CLI (the user). Exit statuses of postern(1). Documented in its man page,
+ * section EXIT STATUS; a test compares the two. */
 #pragma once
 
 enum postern_exit {

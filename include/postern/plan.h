@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: controller and CLI (the user). What the controller asks postern-init to execute: words, and descriptors with their fixed numbers (common/slots.h). */
+ * Runs: controller and CLI (the user). What the controller asks postern-init to execute: words, and
+ * descriptors with their fixed numbers (common/slots.h). */
 #pragma once
 
 #include <stdbool.h>

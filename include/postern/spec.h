@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: controller and CLI (the user). The description of one sandbox, after parsing and validation. Owned by whoever called spec_new(); strings are its own.
- * Not shared between threads. */
+ * Runs: controller and CLI (the user). The description of one sandbox, after parsing and validation.
+ * Owned by whoever called spec_new(); strings are its own. Not shared between threads. */
 #pragma once
 
 #include <stdbool.h>
