@@ -50,7 +50,7 @@ static void schema_is_the_table(void **state)
 /* Each field has an item of its own: ".It Cm name Pq Ar type", its default in the text, its meaning word for word. */
 static void man_page_has_every_field(void **state)
 {
-	char *page = text_of("postern-spec.5");
+	char *page = text_of("man/postern-spec.5");
 	size_t count;
 	const struct spec_field *fields = spec_fields(&count);
 
