@@ -74,8 +74,8 @@ static bool meets(const struct wanted *w, const struct wire_fact_fd *fact)
 {
 	bool writes = fact->access == ACCESS_WRITE || fact->access == ACCESS_BOTH;
 
-	if ((fact->mode & S_IFMT) != w->type || fact->access > ACCESS_PATH)
-		return false;
+	if ((fact->mode & S_IFMT) != w->type || fact->access > ACCESS_PATH || (fact->access == ACCESS_PATH && w->type != S_IFSOCK))
+		return false; /* O_PATH: only a socket file, to connect to */
 	if (w->asset == NULL)
 		return (w->type != S_IFCHR || fact->rdev == w->rdev) && fact->access == ACCESS_BOTH;
 	return fact->dev == w->asset->dev && fact->ino == w->asset->ino && fact->rdev == w->asset->rdev &&
