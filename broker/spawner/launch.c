@@ -204,6 +204,34 @@ static int run_steps(struct spawner *sp, const struct wire_start *start, struct 
 	return r < 0 ? r : record_and_release(sp, start, box, l);
 }
 
+/* The child may have failed first: its own words say more than our step that ran into its death. true: it has also told
+ * the controller. */
+static bool child_said(const struct sandbox *box, struct launching *l, int *error)
+{
+	const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_INIT, .phase = PHASE_READY };
+	static struct wire_in in;
+
+	if (!l->cloned || wire_recv(box->keeper, &session, &in) != 1)
+		return false;
+	l->step = (enum wire_step)in.msg.step_failed.step;
+	*error = -(int)in.msg.step_failed.error;
+	wire_in_close(&in);
+	return true;
+}
+
+/* Tell who waits: the broker, or, when it has answered the controller already, the controller itself. */
+static void report(struct spawner *sp, const struct wire_lease *lease, const struct sandbox *box, struct launching *l, int error)
+{
+	bool said = box != NULL && child_said(box, l, &error);
+	struct wire_step_failed failed = { .id = lease->id, .step = l->step, .error = (uint32_t)-error, .burn = 1 };
+
+	log_warn("sandbox %u: %s failed: %s", lease->uid, wire_step_text(l->step), strerror(-error));
+	if (box == NULL || !box->known)
+		link_send_failed(sp, lease->id, l->step, -error, l->cloned);
+	else if (!said)
+		(void)wire_send(l->control, WIRE_OP_C_FAILED, WIRE_REQUEST, 0, &failed, NULL, 0);
+}
+
 void launch(struct spawner *sp, struct wire_in *in)
 {
 	const struct wire_start *start = &in->msg.start;
@@ -217,12 +245,8 @@ void launch(struct spawner *sp, struct wire_in *in)
 		box = sandbox_new(sp, start->lease);
 		r = box == NULL ? -ENOSPC : run_steps(sp, start, box, &l);
 	}
-	if (r < 0) {
-		log_warn("sandbox %u: %s failed: %s", start->lease->uid, wire_step_text(l.step), strerror(-r));
-		/* Once it has the record, the broker hears of the end by S_GONE. */
-		if (box == NULL || !box->known)
-			link_send_failed(sp, start->lease->id, l.step, -r, l.cloned);
-	}
+	if (r < 0)
+		report(sp, start->lease, box, &l, r);
 	close_all(&l);
 	if (r == 0 || box == NULL)
 		return;
