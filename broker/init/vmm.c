@@ -124,11 +124,28 @@ static const struct step child_steps[] = {
 	{ STEP_VMM_FILTER, step_filter }, { STEP_VMM_EXEC, step_exec },
 };
 
-_Noreturn static void child(struct init *init)
+/* The stop comes when the last writer of the pipe closes, so init's copy must be gone before ours can be: else a quick
+ * program runs until init comes to close it. */
+static int wait_last_writer(int go[2])
 {
-	struct verdict verdict = { 0 };
+	char byte;
+	ssize_t n;
 
-	verdict.error = steps_run(init, child_steps, ARRAY_SIZE(child_steps), &verdict.step);
+	fd_close(&go[1]);
+	do
+		n = read(go[0], &byte, sizeof(byte));
+	while (n < 0 && errno == EINTR);
+	fd_close(&go[0]); /* before the slots are filled: its number may be one */
+	return n < 0 ? -errno : 0;
+}
+
+_Noreturn static void child(struct init *init, int go[2])
+{
+	struct verdict verdict = { .step = STEP_INIT_FORK };
+
+	verdict.error = wait_last_writer(go);
+	if (verdict.error == 0)
+		verdict.error = steps_run(init, child_steps, ARRAY_SIZE(child_steps), &verdict.step);
 	/* Nobody but init reads this; when it cannot be written, init sees a child that died. */
 	if (write(init->verdict[1], &verdict, sizeof(verdict)) < 0)
 		_exit(INIT_EXIT_FAILED);
@@ -160,14 +177,20 @@ static int wait_held(struct init *init)
 int vmm_start(struct init *init)
 {
 	struct verdict verdict = { 0 };
+	int go[2];
 	ssize_t n;
 
-	init->vmm = fork();
-	if (init->vmm < 0)
+	if (pipe2(go, O_CLOEXEC) < 0)
 		return -errno;
+	init->vmm = fork();
 	if (init->vmm == 0)
-		child(init);
+		child(init, go);
+	n = init->vmm < 0 ? -errno : 0;
 	fd_close(&init->verdict[1]);
+	fd_close(&go[1]); /* only now: see wait_last_writer() */
+	fd_close(&go[0]);
+	if (n < 0)
+		return (int)n;
 	do
 		n = read(init->verdict[0], &verdict, sizeof(verdict));
 	while (n < 0 && errno == EINTR);
