@@ -230,6 +230,8 @@ int attach(struct channel *channel, int console, bool foreground, const char *sh
 		return fail(failure, -errno, EXIT_FAILED, "console of %s: %s; raise ulimit -n", shown, strerror(errno));
 	if (console >= 0 && isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1)
 		note(&session, "connected; Ctrl-] then ? for help");
+	else if (console < 0 && isatty(STDERR_FILENO) == 1)
+		note(&session, "running without a console; Ctrl-C stops it");
 	session.raw = console >= 0 && tty_raw();
 	r = pump(&session);
 	tty_restore();
