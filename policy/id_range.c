@@ -11,8 +11,8 @@
 
 #include "common/cleanup.h"
 
-#define IDS_LOWEST 65536u       /* below: 16-bit ids, people, services, systemd's dynamic users, nobody */
-#define IDS_END 0x80000000u     /* from here on ids are negative somewhere */
+#define IDS_LOWEST 65536u   /* below: 16-bit ids, people, services, systemd's dynamic users, nobody */
+#define IDS_END 0x80000000u /* from here on ids are negative somewhere */
 
 /* What systemd allocates without an entry anywhere (systemd.io/UIDS-GIDS). Those below IDS_LOWEST are named first, so
  * that the message says why. */
@@ -48,7 +48,8 @@ int id_range_check_static(uint64_t first, uint64_t count, char *text, size_t siz
 		}
 	}
 	if (first < IDS_LOWEST) {
-		(void)snprintf(text, size, "must begin at %u or above: the ids below belong to people and services", IDS_LOWEST);
+		(void)snprintf(text, size, "must begin at %u or above: the ids below belong to people and services",
+			       IDS_LOWEST);
 		return -EINVAL;
 	}
 	return 0;
@@ -63,8 +64,8 @@ struct search {
 
 static int conflict(const struct search *s, const char *where, const char *who, uint64_t from, uint64_t to)
 {
-	(void)snprintf(s->text, s->size, "meets %s of \"%s\" (%llu-%llu): choose another range in \"ids\"", where, who,
-		       (unsigned long long)from, (unsigned long long)to);
+	(void)snprintf(s->text, s->size, "meets %s of \"%s\" (%llu-%llu)", where, who, (unsigned long long)from,
+		       (unsigned long long)to);
 	return -EADDRINUSE;
 }
 
@@ -151,7 +152,8 @@ static int check_nss(const struct search *s)
 
 	setpwent();
 	while (r == 0 && (user = getpwent()) != NULL)
-		if (meets(s->first, s->last, user->pw_uid, user->pw_uid) || meets(s->first, s->last, user->pw_gid, user->pw_gid))
+		if (meets(s->first, s->last, user->pw_uid, user->pw_uid) ||
+		    meets(s->first, s->last, user->pw_gid, user->pw_gid))
 			r = conflict(s, "a user in NSS", user->pw_name, user->pw_uid, user->pw_uid);
 	endpwent();
 	setgrent();

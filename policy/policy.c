@@ -169,8 +169,8 @@ static bool check_nic(struct question *q, size_t i)
 	q->verdict->network[i] = (uint32_t)index;
 	q->verdict->nic_vhost[i] = vhost;
 	q->verdict->vhost_fds += vhost ? queues : 0;
-	q->verdict->nic_flags[i] = (vhost ? nic->flags & WIRE_NIC_ASK_FLAGS : 0) | (network->isolated ? WIRE_NIC_ISOLATED : 0) |
-				   (network->pin_ip ? WIRE_NIC_PIN_IP : 0);
+	q->verdict->nic_flags[i] = (vhost ? nic->flags & WIRE_NIC_ASK_FLAGS : 0) |
+				   (network->isolated ? WIRE_NIC_ISOLATED : 0) | (network->pin_ip ? WIRE_NIC_PIN_IP : 0);
 	return true;
 }
 
@@ -337,7 +337,8 @@ static bool check_quota(struct question *q, const struct policy_usage *used, con
 	if (!fits(used->starts_last_minute, 1, quota->starts_per_minute))
 		return refuse(q, WIRE_ERR_QUOTA_RATE, whose, quota->starts_per_minute);
 	if (!fits(used->sandboxes, 1, quota->sandboxes))
-		return refuse(q, all ? WIRE_ERR_QUOTA_SANDBOXES_ALL : WIRE_ERR_QUOTA_SANDBOXES_USER, whose, quota->sandboxes);
+		return refuse(q, all ? WIRE_ERR_QUOTA_SANDBOXES_ALL : WIRE_ERR_QUOTA_SANDBOXES_USER, whose,
+			      quota->sandboxes);
 	if (!fits(used->taps, q->verdict->taps, quota->taps))
 		return refuse(q, all ? WIRE_ERR_QUOTA_TAPS_ALL : WIRE_ERR_QUOTA_TAPS_USER, whose, quota->taps);
 	if (!fits(used->vcpus, q->ask->vcpus, quota->vcpus))

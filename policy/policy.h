@@ -25,7 +25,13 @@
 #define POLICY_UID_COUNT 0x08000000u
 
 /* Which program speaks behind a registered id; also wire hypervisor_reply.kind. */
-enum policy_driver { POLICY_DRIVER_QEMU = 1, POLICY_DRIVER_MOCK, POLICY_DRIVER_FIRECRACKER, POLICY_DRIVER_CLH, POLICY_DRIVER_ACRN };
+enum policy_driver {
+	POLICY_DRIVER_QEMU = 1,
+	POLICY_DRIVER_MOCK,
+	POLICY_DRIVER_FIRECRACKER,
+	POLICY_DRIVER_CLH,
+	POLICY_DRIVER_ACRN
+};
 
 /* Syscall filter of the VMM; index into the table that policy/syscalls generates. */
 enum syscall_profile { PROFILE_BASE, PROFILE_INIT, PROFILE_QEMU, PROFILE_MOCK, PROFILE_BROKER, PROFILE_SPAWNER };
@@ -89,7 +95,7 @@ struct policy {
 	struct policy_quota quota;              /* all users together */
 	uint32_t required;                      /* bit per enum wire_grant that may not be missing on the host */
 	enum policy_kvm kvm;
-	struct wire_limits limits;              /* per sandbox: default and ceiling; memory_mib here is overhead over guest memory */
+	struct wire_limits limits;              /* per sandbox: default and ceiling; memory_mib: overhead over guest memory */
 	uint32_t hello_ms, idle_ms, launch_ms;  /* timeouts: first message, quiet session, launch */
 	uint32_t sessions_max, sessions_user_max;
 };

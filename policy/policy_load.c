@@ -2,127 +2,17 @@
  * Runs: start (root), broker (no privilege). The administrator's JSON into struct policy: file, walk, top level.
  *
  * Nothing is guessed: unknown keys, duplicates, wrong types and numbers outside their range are refused with line and
- * path. What is absent has a default that grants nothing. The sections are in policy_load_sections.c and
- * policy_load_rules.c, the file itself is checked by policy_open.c. */
+ * path (policy_load_where.c). What is absent has a default that grants nothing. The sections are in
+ * policy_load_sections.c and policy_load_rules.c, the file itself is checked by policy_open.c. */
 #include "policy_load.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
-
-/* ---- where are we ----------------------------------------------------------------------------------------------- */
-
-static const char *skip_space(const char *p)
-{
-	return p + strspn(p, " \t\r\n");
-}
-
-/* Past one JSON value. The document is valid (jansson read it), so this needs to know strings and nesting only. */
-static const char *skip_value(const char *p)
-{
-	size_t nesting = 0;
-
-	do {
-		p = skip_space(p);
-		if (*p == '"') {
-			for (p++; *p != '"' && *p != '\0'; p++)
-				if (*p == '\\' && p[1] != '\0')
-					p++;
-			p += *p == '"';
-		} else if (*p == '{' || *p == '[') {
-			nesting++;
-			p++;
-		} else if (*p == '}' || *p == ']') {
-			nesting--;
-			p++;
-		} else if (nesting > 0 && (*p == ',' || *p == ':')) {
-			p++;
-		} else {
-			p += strcspn(p, " \t\r\n,:]}[{\"");
-		}
-		if (nesting > 0)
-			p = skip_space(p);
-	} while (nesting > 0 && *p != '\0');
-	return p;
-}
-
-/* The n-th child of the container at p: its key in an object, itself in an array. *value is where its value starts. */
-static const char *find_child(const char *p, bool object, size_t ordinal, const char **value)
-{
-	p = skip_space(p);
-	p = skip_space(p + (*p != '\0')); /* past the bracket */
-	for (size_t i = 0;; i++) {
-		const char *start = p;
-
-		if (object) {
-			p = skip_space(skip_value(p));
-			p = skip_space(p + (*p == ':'));
-		}
-		*value = p;
-		if (i == ordinal)
-			return start;
-		p = skip_space(skip_value(p));
-		if (*p != ',')
-			return start;
-		p = skip_space(p + 1);
-	}
-}
-
-static void locate(const struct loader *l, struct policy_error *error)
-{
-	const char *value = skip_space(l->text), *at = value;
-	size_t used = 0;
-
-	error->where[0] = '\0';
-	for (size_t i = 0; i < l->depth && i < LOAD_DEPTH_MAX; i++) {
-		const char *key = l->path[i].key;
-		size_t room = sizeof(error->where) - used;
-		int n;
-
-		at = find_child(value, key != NULL, l->path[i].ordinal, &value);
-		if (key != NULL)
-			n = snprintf(error->where + used, room, "%s%s", i > 0 ? "." : "", key);
-		else
-			n = snprintf(error->where + used, room, "[%zu]", l->path[i].ordinal);
-		used += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
-	}
-	error->line = 1;
-	error->column = 1;
-	for (const char *p = l->text; p < at; p++) {
-		error->column = *p == '\n' ? 1 : error->column + 1;
-		error->line += *p == '\n';
-	}
-}
-
-int load_fail(struct loader *l, const char *format, ...)
-{
-	va_list args;
-
-	locate(l, l->error);
-	va_start(args, format);
-	(void)vsnprintf(l->error->text, sizeof(l->error->text), format, args);
-	va_end(args);
-	return -EINVAL;
-}
-
-void load_push(struct loader *l, const char *key, size_t ordinal)
-{
-	if (l->depth < LOAD_DEPTH_MAX) {
-		l->path[l->depth].key = key;
-		l->path[l->depth].ordinal = ordinal;
-	}
-	l->depth++;
-}
-
-void load_pop(struct loader *l)
-{
-	l->depth--;
-}
 
 /* ---- values ----------------------------------------------------------------------------------------------------- */
 
@@ -199,7 +89,8 @@ static int check_keys(struct loader *l, json_t *object, const struct field *fiel
 		if (found)
 			continue;
 		for (size_t i = 0, used = 0; i < count && used < sizeof(known); i++)
-			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i > 0 ? ", " : "", fields[i].key);
+			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i > 0 ? ", " : "",
+						 fields[i].key);
 		load_push(l, key, ordinal);
 		return load_fail(l, "unknown key; known here: %s", known);
 	}
@@ -309,11 +200,11 @@ static int load_kvm(struct loader *l, json_t *value, void *out)
 static int load_limits(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "overhead_mib", FIELD_U32, offsetof(struct wire_limits, memory_mib), 0, WIRE_MEMORY_MAX, NULL, false },
-		{ "swap_mib", FIELD_U32, offsetof(struct wire_limits, swap_mib), 0, WIRE_MEMORY_MAX, NULL, false },
-		{ "pids", FIELD_U32, offsetof(struct wire_limits, pids), 0, 65535, NULL, false },
-		{ "cpu_percent", FIELD_U32, offsetof(struct wire_limits, cpu_percent), 0, 1000000, NULL, false },
-		{ "io_weight", FIELD_U32, offsetof(struct wire_limits, io_weight), 0, 10000, NULL, false },
+		TAKES_U32("overhead_mib", struct wire_limits, memory_mib, 0, WIRE_MEMORY_MAX),
+		TAKES_U32("swap_mib", struct wire_limits, swap_mib, 0, WIRE_MEMORY_MAX),
+		TAKES_U32("pids", struct wire_limits, pids, 0, 65535),
+		TAKES_U32("cpu_percent", struct wire_limits, cpu_percent, 0, 1000000),
+		TAKES_U32("io_weight", struct wire_limits, io_weight, 0, 10000),
 	};
 
 	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
@@ -322,9 +213,9 @@ static int load_limits(struct loader *l, json_t *value, void *out)
 static int load_timeouts(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "hello_ms", FIELD_U32, offsetof(struct policy, hello_ms), 10, 600000, NULL, false },
-		{ "idle_ms", FIELD_U32, offsetof(struct policy, idle_ms), 10, 86400000, NULL, false },
-		{ "launch_ms", FIELD_U32, offsetof(struct policy, launch_ms), 10, 600000, NULL, false },
+		TAKES_U32("hello_ms", struct policy, hello_ms, 10, 600000),
+		TAKES_U32("idle_ms", struct policy, idle_ms, 10, 86400000),
+		TAKES_U32("launch_ms", struct policy, launch_ms, 10, 600000),
 	};
 
 	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
@@ -333,8 +224,8 @@ static int load_timeouts(struct loader *l, json_t *value, void *out)
 static int load_sessions(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "all", FIELD_U32, offsetof(struct policy, sessions_max), 1, 4096, NULL, false },
-		{ "user", FIELD_U32, offsetof(struct policy, sessions_user_max), 1, 4096, NULL, false },
+		TAKES_U32("all", struct policy, sessions_max, 1, 4096),
+		TAKES_U32("user", struct policy, sessions_user_max, 1, 4096),
 	};
 
 	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
@@ -342,19 +233,19 @@ static int load_sessions(struct loader *l, json_t *value, void *out)
 
 /* In the order in which they depend on each other, which need not be the document's. */
 static const struct field top[] = {
-	{ "version", FIELD_OTHER, 0, 0, 0, load_version, true },
-	{ "ids", FIELD_OTHER, 0, 0, 0, load_ids, false },
-	{ "daemon", FIELD_OTHER, 0, 0, 0, load_daemon, true },
-	{ "template", FIELD_OTHER, 0, 0, 0, load_template, false },
-	{ "hypervisors", FIELD_OTHER, 0, 0, 0, load_hypervisors, true },
-	{ "networks", FIELD_OTHER, 0, 0, 0, load_networks, false },
-	{ "rules", FIELD_OTHER, 0, 0, 0, load_rules, true },
-	{ "quota", FIELD_OTHER, offsetof(struct policy, quota), 0, 0, load_quota, false },
-	{ "required", FIELD_OTHER, offsetof(struct policy, required), 0, 0, load_required, false },
-	{ "kvm", FIELD_OTHER, offsetof(struct policy, kvm), 0, 0, load_kvm, false },
-	{ "limits", FIELD_OTHER, offsetof(struct policy, limits), 0, 0, load_limits, false },
-	{ "timeouts", FIELD_OTHER, 0, 0, 0, load_timeouts, false },
-	{ "sessions", FIELD_OTHER, 0, 0, 0, load_sessions, false },
+	NEEDS("version", load_version),
+	TAKES("ids", load_ids),
+	NEEDS("daemon", load_daemon),
+	TAKES("template", load_template),
+	NEEDS("hypervisors", load_hypervisors),
+	TAKES("networks", load_networks),
+	NEEDS("rules", load_rules),
+	TAKES_PART("quota", load_quota, struct policy, quota),
+	TAKES_PART("required", load_required, struct policy, required),
+	TAKES_PART("kvm", load_kvm, struct policy, kvm),
+	TAKES_PART("limits", load_limits, struct policy, limits),
+	TAKES("timeouts", load_timeouts),
+	TAKES("sessions", load_sessions),
 };
 
 /* postern-policy(5) documents these; a test compares. */
@@ -402,32 +293,41 @@ static char *read_all(int fd, size_t *ret_len, struct policy_error *error)
 	return NULL;
 }
 
-int policy_load(int fd, struct policy *ret_policy, struct policy_error *ret)
+static int load_text(const char *text, size_t len, struct policy *policy, struct policy_error *ret)
 {
-	cleanup_free struct policy *policy = malloc(sizeof(*policy));
-	cleanup_free char *text = NULL;
-	struct loader l = { .policy = policy, .error = ret };
+	struct loader l = { .text = text, .policy = policy, .error = ret };
 	json_error_t error;
-	json_t *root;
-	size_t len = 0;
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	int r;
 
-	memset(ret, 0, sizeof(*ret));
-	text = policy != NULL ? read_all(fd, &len, ret) : NULL;
-	if (text == NULL)
-		return -EINVAL;
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	if (root == NULL) {
 		ret->line = error.line > 0 ? (unsigned)error.line : 0;
 		ret->column = error.column > 0 ? (unsigned)error.column : 0;
 		(void)snprintf(ret->text, sizeof(ret->text), "not JSON: %s", error.text);
 		return -EINVAL;
 	}
-	l.text = text;
 	set_defaults(policy);
 	r = load_object(&l, root, top, ARRAY_SIZE(top), policy);
+	json_decref(root);
+	return r;
+}
+
+int policy_load(int fd, struct policy *ret_policy, struct policy_error *ret)
+{
+	struct policy *policy = malloc(sizeof(*policy)); /* 70 KB: not on a stack, and ret_policy stays untouched */
+	char *text;
+	size_t len = 0;
+	int r = -EINVAL;
+
+	memset(ret, 0, sizeof(*ret));
+	text = read_all(fd, &len, ret);
+	if (policy == NULL)
+		(void)snprintf(ret->text, sizeof(ret->text), "out of memory");
+	else if (text != NULL)
+		r = load_text(text, len, policy, ret);
 	if (r == 0)
 		*ret_policy = *policy;
-	json_decref(root);
+	free(text);
+	free(policy);
 	return r;
 }

@@ -29,12 +29,24 @@ enum field_kind { FIELD_BOOL, FIELD_U8, FIELD_U32, FIELD_U64, FIELD_OTHER };
 
 struct field {
 	const char *key;
-	enum field_kind kind;
-	size_t offset;              /* of the number or bool in the struct being filled; FIELD_OTHER: handed to load */
+	size_t offset;              /* of what the value fills, in the struct being filled */
 	uint64_t min, max;
-	int (*load)(struct loader *l, json_t *value, void *out);
+	int (*load)(struct loader *l, json_t *value, void *out); /* FIELD_OTHER */
+	enum field_kind kind;
 	bool required;
 };
+
+/* Rows of such tables: a key that must be there (NEEDS) or may (TAKES), and a number of which width and range, a bool, a
+ * part of the struct with a function of its own, or a function that gets the whole struct. */
+#define FIELD_ROW(key, kind, offset, min, max, load, required) { key, offset, min, max, load, kind, required }
+#define NEEDS(key, load) FIELD_ROW(key, FIELD_OTHER, 0, 0, 0, load, true)
+#define TAKES(key, load) FIELD_ROW(key, FIELD_OTHER, 0, 0, 0, load, false)
+#define TAKES_PART(key, load, type, member) FIELD_ROW(key, FIELD_OTHER, offsetof(type, member), 0, 0, load, false)
+#define TAKES_BOOL(key, type, member) FIELD_ROW(key, FIELD_BOOL, offsetof(type, member), 0, 0, NULL, false)
+#define TAKES_U8(key, type, member, min, max) FIELD_ROW(key, FIELD_U8, offsetof(type, member), min, max, NULL, false)
+#define TAKES_U32(key, type, member, min, max) FIELD_ROW(key, FIELD_U32, offsetof(type, member), min, max, NULL, false)
+#define TAKES_U64(key, type, member, min, max) FIELD_ROW(key, FIELD_U64, offsetof(type, member), min, max, NULL, false)
+#define NEEDS_U32(key, type, member, min, max) FIELD_ROW(key, FIELD_U32, offsetof(type, member), min, max, NULL, true)
 
 /* Refuse the thing the path leads to. Always -EINVAL. */
 int load_fail(struct loader *l, const char *format, ...) __attribute__((format(printf, 2, 3)));

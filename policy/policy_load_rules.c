@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: start (root), broker (no privilege). Sections of the policy: rules and quotas; users and groups by name or number. */
+ * Runs: start (root), broker (no privilege). Sections of the policy: rules and quotas; users and groups. */
 #include "policy_load.h"
 
 #include <errno.h>
@@ -64,10 +64,10 @@ int load_user(struct loader *l, const json_t *value, uint32_t *ret, gid_t *ret_g
 
 	if (r < 0)
 		return r;
-	user = r == 1 ? getpwuid(*ret) : getpwnam(name);
-	if (r == 0 && user == NULL)
+	user = name == NULL ? getpwuid(*ret) : getpwnam(name);
+	if (name != NULL && user == NULL)
 		return load_fail(l, "there is no user \"%s\" on this host", name);
-	if (r == 0)
+	if (name != NULL)
 		r = check_number(l, user->pw_uid, ret);
 	/* A number that no account has is its own group: for tests, and for accounts a directory service hides. */
 	if (ret_gid != NULL)
@@ -81,7 +81,7 @@ int load_group(struct loader *l, const json_t *value, uint32_t *ret)
 	const struct group *group;
 	int r = load_number(l, value, ret, &name);
 
-	if (r != 0)
+	if (name == NULL)
 		return r < 0 ? r : 0;
 	group = getgrnam(name);
 	if (group == NULL)
@@ -187,12 +187,11 @@ static int load_rule_labels(struct loader *l, json_t *value, void *out)
 int load_quota(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "sandboxes", FIELD_U32, offsetof(struct policy_quota, sandboxes), 0, QUOTA_COUNT_MAX, NULL, false },
-		{ "taps", FIELD_U32, offsetof(struct policy_quota, taps), 0, QUOTA_COUNT_MAX, NULL, false },
-		{ "vcpus", FIELD_U32, offsetof(struct policy_quota, vcpus), 0, QUOTA_COUNT_MAX, NULL, false },
-		{ "memory_mib", FIELD_U64, offsetof(struct policy_quota, memory_mib), 0, QUOTA_MEMORY_MAX, NULL, false },
-		{ "starts_per_minute", FIELD_U32, offsetof(struct policy_quota, starts_per_minute), 0, QUOTA_COUNT_MAX, NULL,
-		  false },
+		TAKES_U32("sandboxes", struct policy_quota, sandboxes, 0, QUOTA_COUNT_MAX),
+		TAKES_U32("taps", struct policy_quota, taps, 0, QUOTA_COUNT_MAX),
+		TAKES_U32("vcpus", struct policy_quota, vcpus, 0, QUOTA_COUNT_MAX),
+		TAKES_U64("memory_mib", struct policy_quota, memory_mib, 0, QUOTA_MEMORY_MAX),
+		TAKES_U32("starts_per_minute", struct policy_quota, starts_per_minute, 0, QUOTA_COUNT_MAX),
 	};
 
 	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
@@ -201,16 +200,16 @@ int load_quota(struct loader *l, json_t *value, void *out)
 static int load_rule(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "users", FIELD_OTHER, 0, 0, 0, load_rule_users, false },
-		{ "groups", FIELD_OTHER, 0, 0, 0, load_rule_groups, false },
-		{ "hypervisors", FIELD_OTHER, 0, 0, 0, load_rule_hypervisors, true },
-		{ "networks", FIELD_OTHER, 0, 0, 0, load_rule_networks, false },
-		{ "kvm", FIELD_BOOL, offsetof(struct policy_rule, kvm), 0, 0, NULL, false },
-		{ "vsock", FIELD_BOOL, offsetof(struct policy_rule, vsock), 0, 0, NULL, false },
-		{ "survive", FIELD_BOOL, offsetof(struct policy_rule, survive), 0, 0, NULL, false },
-		{ "shared_netns", FIELD_BOOL, offsetof(struct policy_rule, shared_netns), 0, 0, NULL, false },
-		{ "labels", FIELD_OTHER, 0, 0, 0, load_rule_labels, false },
-		{ "quota", FIELD_OTHER, offsetof(struct policy_rule, quota), 0, 0, load_quota, false },
+		TAKES("users", load_rule_users),
+		TAKES("groups", load_rule_groups),
+		NEEDS("hypervisors", load_rule_hypervisors),
+		TAKES("networks", load_rule_networks),
+		TAKES_BOOL("kvm", struct policy_rule, kvm),
+		TAKES_BOOL("vsock", struct policy_rule, vsock),
+		TAKES_BOOL("survive", struct policy_rule, survive),
+		TAKES_BOOL("shared_netns", struct policy_rule, shared_netns),
+		TAKES("labels", load_rule_labels),
+		TAKES_PART("quota", load_quota, struct policy_rule, quota),
 	};
 	struct policy *p = out;
 	struct policy_rule *rule = &p->rules[p->rule_count];

@@ -141,11 +141,9 @@ static int load_socket_group(struct loader *l, json_t *value, void *out)
 int load_daemon(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "user", FIELD_OTHER, 0, 0, 0, load_broker_user, true },
-		{ "spawn_user", FIELD_OTHER, 0, 0, 0, load_spawn_user, true },
-		{ "kvm_group", FIELD_OTHER, 0, 0, 0, load_kvm_group, false },
-		{ "socket_group", FIELD_OTHER, 0, 0, 0, load_socket_group, false },
-		{ "socket_mode", FIELD_OTHER, 0, 0, 0, load_socket_mode, false },
+		NEEDS("user", load_broker_user),        NEEDS("spawn_user", load_spawn_user),
+		TAKES("kvm_group", load_kvm_group),     TAKES("socket_group", load_socket_group),
+		TAKES("socket_mode", load_socket_mode),
 	};
 	const struct policy *p = out;
 	int r = load_object(l, value, fields, ARRAY_SIZE(fields), out);
@@ -160,8 +158,8 @@ int load_daemon(struct loader *l, json_t *value, void *out)
 int load_ids(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "first", FIELD_U32, offsetof(struct policy, first_uid), 0, UINT32_MAX, NULL, true },
-		{ "count", FIELD_U32, offsetof(struct policy, uid_count), 1, UINT32_MAX, NULL, true },
+		NEEDS_U32("first", struct policy, first_uid, 0, UINT32_MAX),
+		NEEDS_U32("count", struct policy, uid_count, 1, UINT32_MAX),
 	};
 	struct policy *p = out;
 	char text[160];
@@ -180,10 +178,10 @@ int load_ids(struct loader *l, json_t *value, void *out)
 static int load_bind(struct loader *l, json_t *value, void *out)
 {
 	/* What the template has already, and trees that would bring back what it leaves out. */
-	static const char *const refused[] = { "/usr",  "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-					       "/dev",  "/proc", "/sys", "/run", "/etc",   "/root",  "/boot" };
+	static const char *const refused[] = { "/usr", "/bin",  "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+					       "/dev", "/proc", "/sys",  "/run", "/etc",   "/root",  "/boot" };
 	struct policy *p = out;
-	char (*bind)[256] = &p->binds[p->bind_count];
+	char(*bind)[256] = &p->binds[p->bind_count];
 	int r = load_path(l, value, bind);
 
 	if (r < 0)
@@ -205,7 +203,7 @@ static int load_binds(struct loader *l, json_t *value, void *out)
 
 int load_template(struct loader *l, json_t *value, void *out)
 {
-	static const struct field fields[] = { { "binds", FIELD_OTHER, 0, 0, 0, load_binds, false } };
+	static const struct field fields[] = { TAKES("binds", load_binds) };
 
 	return load_object(l, value, fields, ARRAY_SIZE(fields), out);
 }
@@ -253,8 +251,8 @@ static int load_hypervisor_path(struct loader *l, json_t *value, void *out)
 int load_hypervisors(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "driver", FIELD_OTHER, 0, 0, 0, load_driver, true },
-		{ "path", FIELD_OTHER, 0, 0, 0, load_hypervisor_path, true },
+		NEEDS("driver", load_driver),
+		NEEDS("path", load_hypervisor_path),
 	};
 	struct policy *p = out;
 	size_t ordinal = 0;
@@ -302,7 +300,8 @@ static int load_address(struct loader *l, json_t *value, void *out)
 	for (const char *p = slash + 1; *p >= '0' && *p <= '9' && prefix <= PREFIX_MAX; p++)
 		prefix = prefix * 10 + (unsigned)(*p - '0');
 	/* Digits only, no leading zero: what was read must be what was written. */
-	if (strspn(slash + 1, "0123456789") != strlen(slash + 1) || slash[1] == '0' || prefix < PREFIX_MIN || prefix > PREFIX_MAX)
+	if (strspn(slash + 1, "0123456789") != strlen(slash + 1) || slash[1] == '0' || prefix < PREFIX_MIN ||
+	    prefix > PREFIX_MAX)
 		return load_fail(l, "the prefix length must be between %u and %u", PREFIX_MIN, PREFIX_MAX);
 	if (inet_pton(AF_INET, address, &in) != 1)
 		return load_fail(l, "is not an IPv4 address and prefix length like \"10.44.0.1/24\"");
@@ -334,11 +333,11 @@ static int check_network(struct loader *l, const struct policy *p, const struct 
 int load_networks(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
-		{ "address", FIELD_OTHER, 0, 0, 0, load_address, false },
-		{ "isolated", FIELD_BOOL, offsetof(struct policy_network, isolated), 0, 0, NULL, false },
-		{ "pin_ip", FIELD_BOOL, offsetof(struct policy_network, pin_ip), 0, 0, NULL, false },
-		{ "vhost", FIELD_BOOL, offsetof(struct policy_network, vhost), 0, 0, NULL, false },
-		{ "max_queues", FIELD_U8, offsetof(struct policy_network, max_queues), 1, WIRE_QUEUES_MAX, NULL, false },
+		TAKES("address", load_address),
+		TAKES_BOOL("isolated", struct policy_network, isolated),
+		TAKES_BOOL("pin_ip", struct policy_network, pin_ip),
+		TAKES_BOOL("vhost", struct policy_network, vhost),
+		TAKES_U8("max_queues", struct policy_network, max_queues, 1, WIRE_QUEUES_MAX),
 	};
 	struct policy *p = out;
 	size_t ordinal = 0;

@@ -42,17 +42,19 @@ static int open_component(int dir, const char *name, uint64_t flags)
 }
 
 /* A directory in which nobody but root can replace what we are about to open. */
-static int check_directory(int dir, const char *path, struct policy_error *error)
+static int check_directory(int dir, const char *name, const char *path, struct policy_error *error)
 {
 	struct stat st;
 
 	if (fstat(dir, &st) < 0)
-		return refuse(error, -errno, "%.150s: cannot stat: %s", path, strerror(errno));
+		return refuse(error, -errno, "%.120s: cannot stat \"%.60s\": %s", path, name, strerror(errno));
 	if (st.st_uid != 0)
-		return refuse(error, -EPERM, "%.150s: this directory belongs to uid %u; it must belong to root", path, st.st_uid);
+		return refuse(error, -EPERM, "%.120s: the directory \"%.60s\" belongs to uid %u; it must belong to root",
+			      path, name, st.st_uid);
 	/* Sticky: others may add names, but not replace root's. */
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)
-		return refuse(error, -EPERM, "%.150s: this directory is writable by others; chmod go-w it", path);
+		return refuse(error, -EPERM, "%.120s: the directory \"%.60s\" is writable by others; chmod go-w it", path,
+			      name);
 	return 0;
 }
 
@@ -80,7 +82,8 @@ static int make_absolute(const char *path, char *whole, size_t size, struct poli
 
 	if (path[0] != '/') {
 		if (getcwd(whole, size) == NULL)
-			return refuse(error, -errno, "%.150s: the working directory is not known: %s", path, strerror(errno));
+			return refuse(error, -errno, "%.150s: the working directory is not known: %s", path,
+				      strerror(errno));
 		used = strlen(whole);
 	}
 	if ((size_t)snprintf(whole + used, size - used, "/%s", path) >= size - used)
@@ -104,14 +107,15 @@ int policy_open(const char *path, struct policy_error *ret)
 	name = strtok_r(whole, "/", &save);
 	if (name == NULL)
 		return refuse(ret, -EISDIR, "%.150s: is a directory", path);
-	for (r = check_directory(dir, "/", ret); r == 0; name = next) {
+	for (r = check_directory(dir, "/", path, ret); r == 0; name = next) {
 		int fd;
 
 		next = strtok_r(NULL, "/", &save);
 		/* O_NONBLOCK: a fifo must be refused, not waited for */
 		fd = open_component(dir, name, next != NULL ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK | O_NOCTTY);
 		if (fd == -ELOOP || (fd == -ENOTDIR && next != NULL))
-			return refuse(ret, fd, "%.120s: \"%.60s\" is a symbolic link or no directory; give the real path", path, name);
+			return refuse(ret, fd, "%.120s: \"%.60s\" is a symbolic link or no directory; give the real path",
+				      path, name);
 		if (fd < 0)
 			return refuse(ret, fd, "%.120s: cannot open \"%.80s\": %s", path, name, strerror(-fd));
 		if (next == NULL) {
@@ -120,7 +124,7 @@ int policy_open(const char *path, struct policy_error *ret)
 		}
 		fd_close(&dir);
 		dir = fd;
-		r = check_directory(dir, name, ret);
+		r = check_directory(dir, name, path, ret);
 	}
 	if (r == 0)
 		r = check_file(file, path, ret);

@@ -25,7 +25,8 @@ static void check_policy(void)
 	demand(policy.broker_uid != 0 && policy.spawn_uid != 0 && policy.broker_uid != policy.spawn_uid);
 	demand(policy.broker_gid != 0 && policy.spawn_gid != 0);
 	demand(!policy.kvm_gid_set || policy.kvm_gid != 0);
-	demand(policy.first_uid >= 65536 && policy.uid_count > 0 && (uint64_t)policy.first_uid + policy.uid_count <= 0x80000000u);
+	demand(policy.first_uid >= 65536 && policy.uid_count > 0 &&
+	       (uint64_t)policy.first_uid + policy.uid_count <= 0x80000000u);
 	demand((policy.socket_mode & ~(mode_t)0666) == 0);
 	demand(policy.hypervisor_count <= POLICY_HYPERVISORS_MAX && policy.network_count <= POLICY_NETWORKS_MAX);
 	demand(policy.rule_count <= POLICY_RULES_MAX && policy.bind_count <= POLICY_BINDS_MAX);
@@ -66,7 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memset(&error, 0xff, sizeof(error));
 	r = policy_load(fd, &policy, &error);
-	demand(memchr(error.where, '\0', sizeof(error.where)) != NULL && memchr(error.text, '\0', sizeof(error.text)) != NULL);
+	demand(memchr(error.where, '\0', sizeof(error.where)) != NULL &&
+	       memchr(error.text, '\0', sizeof(error.text)) != NULL);
 	demand(r == 0 || r == -EINVAL);
 	if (r == 0)
 		check_policy();

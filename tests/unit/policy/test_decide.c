@@ -40,7 +40,8 @@ static void make(struct world *w)
 	name(&p->hypervisors[1].name, "mock");
 	p->hypervisor_count = 2;
 	name(&p->networks[0].name, "lan");
-	p->networks[0] = (struct policy_network){ .name = "lan", .uplink = true, .isolated = true, .vhost = true, .max_queues = 4 };
+	p->networks[0] =
+		(struct policy_network){ .name = "lan", .uplink = true, .isolated = true, .vhost = true, .max_queues = 4 };
 	p->networks[1] = (struct policy_network){ .name = "pinned", .pin_ip = true, .max_queues = 8 };
 	p->networks[2] = (struct policy_network){ .name = "secret", .max_queues = 1 };
 	p->network_count = 3;
@@ -402,7 +403,10 @@ static const struct row {
 	const char *object;
 	uint64_t number;
 } rows[] = {
-#define ROW(change, code, object, number) { #change, change, WIRE_ERR_##code, object, number }
+#define ROW(change, code, object, number) \
+	{ \
+#change, change, WIRE_ERR_##code, object, number \
+	}
 	ROW(same, OK, "", 0),
 	ROW(nobody, NOT_ALLOWED, "", 1001),
 	ROW(invalid_uid, NOT_ALLOWED, "", 0xffffffffu),
@@ -483,8 +487,8 @@ static void test_table(void **state)
 		rows[i].change(&w);
 		decide(&w, &v);
 		if (v.code != rows[i].code || strcmp(v.object, rows[i].object) != 0 || v.number != rows[i].number)
-			fail_msg("%s: %s \"%s\" %llu, expected %s \"%s\" %llu", rows[i].what, wire_error_name(v.code), v.object,
-				 (unsigned long long)v.number, wire_error_name(rows[i].code), rows[i].object,
+			fail_msg("%s: %s \"%s\" %llu, expected %s \"%s\" %llu", rows[i].what, wire_error_name(v.code),
+				 v.object, (unsigned long long)v.number, wire_error_name(rows[i].code), rows[i].object,
 				 (unsigned long long)rows[i].number);
 	}
 }
@@ -494,9 +498,19 @@ static void test_every_error_has_a_row(void **state)
 {
 	/* made elsewhere: by the session, the id and label pools, the spawner's link */
 	static const enum wire_error_code others[] = {
-		WIRE_ERR_VERSION, WIRE_ERR_IDS_EXHAUSTED, WIRE_ERR_CIDS_EXHAUSTED, WIRE_ERR_LABELS_EXHAUSTED,
-		WIRE_ERR_UUID_IN_USE, WIRE_ERR_NOT_FOUND, WIRE_ERR_SPAWNER_DOWN, WIRE_ERR_STARTING, WIRE_ERR_STOPPING,
-		WIRE_ERR_TIMEOUT, WIRE_ERR_STEP_FAILED, WIRE_ERR_INTERNAL, WIRE_ERR_ADDRESSES_EXHAUSTED,
+		WIRE_ERR_VERSION,
+		WIRE_ERR_IDS_EXHAUSTED,
+		WIRE_ERR_CIDS_EXHAUSTED,
+		WIRE_ERR_LABELS_EXHAUSTED,
+		WIRE_ERR_UUID_IN_USE,
+		WIRE_ERR_NOT_FOUND,
+		WIRE_ERR_SPAWNER_DOWN,
+		WIRE_ERR_STARTING,
+		WIRE_ERR_STOPPING,
+		WIRE_ERR_TIMEOUT,
+		WIRE_ERR_STEP_FAILED,
+		WIRE_ERR_INTERNAL,
+		WIRE_ERR_ADDRESSES_EXHAUSTED,
 	};
 	(void)state;
 	for (unsigned code = 0; strcmp(wire_error_name(code), "?") != 0; code++) {
@@ -519,12 +533,12 @@ static void test_kvm_strategies(void **state)
 		uint32_t host;
 		enum wire_outcome outcome;
 	} cases[] = {
-		{ POLICY_KVM_AUTO, true, 7, WIRE_BY_BY_FD },      { POLICY_KVM_AUTO, false, 7, WIRE_BY_BY_NODE },
-		{ POLICY_KVM_AUTO, true, 6, WIRE_BY_BY_NODE },    { POLICY_KVM_AUTO, true, 4, WIRE_BY_BY_GROUP },
-		{ POLICY_KVM_AUTO, true, 0, WIRE_BY_NO_ACCESS },  { POLICY_KVM_FD, true, 7, WIRE_BY_BY_FD },
-		{ POLICY_KVM_FD, true, 6, WIRE_BY_NO_ACCESS },    { POLICY_KVM_FD, false, 7, WIRE_BY_NO_POLICY },
-		{ POLICY_KVM_NODE, true, 7, WIRE_BY_BY_NODE },    { POLICY_KVM_NODE, true, 5, WIRE_BY_NO_NODE },
-		{ POLICY_KVM_GROUP, true, 7, WIRE_BY_BY_GROUP },  { POLICY_KVM_GROUP, true, 3, WIRE_BY_NO_ACCESS },
+		{ POLICY_KVM_AUTO, true, 7, WIRE_BY_BY_FD },     { POLICY_KVM_AUTO, false, 7, WIRE_BY_BY_NODE },
+		{ POLICY_KVM_AUTO, true, 6, WIRE_BY_BY_NODE },   { POLICY_KVM_AUTO, true, 4, WIRE_BY_BY_GROUP },
+		{ POLICY_KVM_AUTO, true, 0, WIRE_BY_NO_ACCESS }, { POLICY_KVM_FD, true, 7, WIRE_BY_BY_FD },
+		{ POLICY_KVM_FD, true, 6, WIRE_BY_NO_ACCESS },   { POLICY_KVM_FD, false, 7, WIRE_BY_NO_POLICY },
+		{ POLICY_KVM_NODE, true, 7, WIRE_BY_BY_NODE },   { POLICY_KVM_NODE, true, 5, WIRE_BY_NO_NODE },
+		{ POLICY_KVM_GROUP, true, 7, WIRE_BY_BY_GROUP }, { POLICY_KVM_GROUP, true, 3, WIRE_BY_NO_ACCESS },
 	};
 	struct policy_verdict v;
 	struct world w;
@@ -629,8 +643,9 @@ static void test_memory_ceiling(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),    cmocka_unit_test(test_every_error_has_a_row), cmocka_unit_test(test_kvm_strategies),
-		cmocka_unit_test(test_verdict),  cmocka_unit_test(test_outcomes),              cmocka_unit_test(test_memory_ceiling),
+		cmocka_unit_test(test_table),          cmocka_unit_test(test_every_error_has_a_row),
+		cmocka_unit_test(test_kvm_strategies), cmocka_unit_test(test_verdict),
+		cmocka_unit_test(test_outcomes),       cmocka_unit_test(test_memory_ceiling),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

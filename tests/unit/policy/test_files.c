@@ -94,18 +94,18 @@ static void test_open(void **state)
 	opens(in("sub//good"), 0, "");
 	opens(in("sub/../good"), -EXDEV, "cannot open \"..\"");
 	assert_int_equal(chmod(in("sub"), 0777), 0);
-	opens(in("sub/good"), -EPERM, "this directory is writable by others");
+	opens(in("sub/good"), -EPERM, "the directory \"sub\" is writable by others");
 	assert_int_equal(chmod(in("sub"), 01777), 0);
 	opens(in("sub/good"), 0, "");
 	assert_int_equal(chmod(in("sub"), 0775), 0);
-	opens(in("sub/good"), -EPERM, "this directory is writable by others");
+	opens(in("sub/good"), -EPERM, "the directory \"sub\" is writable by others");
 	assert_int_equal(chmod(in("sub"), 0755), 0);
 	assert_int_equal(symlink("sub", in("sublink")), 0);
 	opens(in("sublink/good"), -ENOTDIR, "symbolic link");
 	assert_int_equal(chown(in("good"), OTHER_UID, 0), 0);
 	opens(in("good"), -EPERM, "must belong to root");
 	assert_int_equal(chown(in("sub"), OTHER_UID, 0), 0);
-	opens(in("sub/good"), -EPERM, "this directory belongs to uid 64810");
+	opens(in("sub/good"), -EPERM, "the directory \"sub\" belongs to uid 64810");
 	make("large", "{}", 0644);
 	assert_int_equal(truncate(in("large"), POLICY_FILE_MAX + 1), 0);
 	opens(in("large"), -EFBIG, "larger than the limit");
@@ -141,7 +141,8 @@ static void test_id_range(void **state)
 
 	(void)state;
 	range("", "", 0, "");
-	range("root:x:0:0::/:/bin/sh\nalice:x:69999:69999::/:/\nbob:x:71000:71000::/:/\n", "alice:71000:65536\nbob:4464:65536\n", 0, "");
+	range("root:x:0:0::/:/bin/sh\nalice:x:69999:69999::/:/\nbob:x:71000:71000::/:/\n",
+	      "alice:71000:65536\nbob:4464:65536\n", 0, "");
 	range("alice:x:70000:1::/:/\n", "", -EADDRINUSE, "\"alice\" (70000-70000)");
 	range("alice:x:70999:1::/:/\n", "", -EADDRINUSE, "\"alice\"");
 	range("alice:x:1000:70500::/:/\n", "", -EADDRINUSE, "(70500-70500)"); /* her group */
@@ -149,11 +150,12 @@ static void test_id_range(void **state)
 	range("", "alice:4465:65536\n", -EADDRINUSE, "(4465-70000)");
 	range("", "bob:1:2\nalice:65536:4294901760\n", -EADDRINUSE, "\"alice\"");
 	range("", "alice:70000:18446744073709551615\n", -EADDRINUSE, "\"alice\""); /* first + count wraps */
-	range("", "postern:70000:1000\n64801:70000:1000\n", 0, ""); /* reserved for us */
+	range("", "postern:70000:1000\n64801:70000:1000\n", 0, "");                /* reserved for us */
 	range("", "posternx:70000:1000\n", -EADDRINUSE, "\"posternx\"");
 	range("", "# comment\n\nbroken\nalice:x:y\nalice:70000\nalice:70000:0\n", 0, "");
 	range("alice:x:70001", "", -EADDRINUSE, "\"alice\""); /* no newline at the end */
-	assert_int_equal(id_range_check(70000, 1000, &sources, text, sizeof(text)), 0); /* not there: nobody has it from there */
+	assert_int_equal(id_range_check(70000, 1000, &sources, text, sizeof(text)),
+			 0); /* not there: nobody has it from there */
 	sources.passwd = directory;
 	assert_true(id_range_check(70000, 1000, &sources, text, sizeof(text)) < 0); /* there, but unreadable: fail closed */
 }
@@ -164,13 +166,13 @@ static void test_static_ranges(void **state)
 		uint64_t first, count;
 		int r;
 	} cases[] = {
-		{ 65536, 458752, 0 },          { 65536, 458753, -EINVAL }, { 65535, 1, -EINVAL },
-		{ 1879048192, 134217728, 0 },  { 1879048191, 1, -EINVAL }, { 524288, 1, -EINVAL },
-		{ 2147483647, 1, 0 },          { 2147483648, 1, -EINVAL }, { 2147483647, 2, -EINVAL },
-		{ 2147352575, 1, 0 },          { 2147352576, 1, -EINVAL }, { 2147418111, 1, -EINVAL },
-		{ 2147418112, 65536, 0 },      { 0, 1, -EINVAL },          { 1000, 1, -EINVAL },
-		{ UINT64_MAX, 1, -EINVAL },    { 1, UINT64_MAX, -EINVAL }, { UINT64_MAX, UINT64_MAX, -EINVAL },
-		{ 70000, 0, -EINVAL },         { 60300, 1, -EINVAL },      { 61184, 1, -EINVAL },
+		{ 65536, 458752, 0 },         { 65536, 458753, -EINVAL }, { 65535, 1, -EINVAL },
+		{ 1879048192, 134217728, 0 }, { 1879048191, 1, -EINVAL }, { 524288, 1, -EINVAL },
+		{ 2147483647, 1, 0 },         { 2147483648, 1, -EINVAL }, { 2147483647, 2, -EINVAL },
+		{ 2147352575, 1, 0 },         { 2147352576, 1, -EINVAL }, { 2147418111, 1, -EINVAL },
+		{ 2147418112, 65536, 0 },     { 0, 1, -EINVAL },          { 1000, 1, -EINVAL },
+		{ UINT64_MAX, 1, -EINVAL },   { 1, UINT64_MAX, -EINVAL }, { UINT64_MAX, UINT64_MAX, -EINVAL },
+		{ 70000, 0, -EINVAL },        { 60300, 1, -EINVAL },      { 61184, 1, -EINVAL },
 	};
 	char text[160];
 
@@ -199,8 +201,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	static const char *const names[] = { "sub/good", "good", "private", "group", "other", "link", "dangling", "fifo",
-					     "sublink",  "large", "passwd", "subuid" };
+	static const char *const names[] = { "sub/good", "good", "private", "group", "other",  "link",
+					     "dangling", "fifo", "sublink", "large", "passwd", "subuid" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
@@ -212,7 +214,9 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_static_ranges), cmocka_unit_test(test_id_range), cmocka_unit_test(test_this_host),
+		cmocka_unit_test(test_static_ranges),
+		cmocka_unit_test(test_id_range),
+		cmocka_unit_test(test_this_host),
 		cmocka_unit_test(test_open),
 	};
 	const char *unprivileged = getenv("POSTERN_TEST_UNPRIVILEGED");
@@ -221,7 +225,8 @@ int main(void)
 	/* Files of other owners need root. Leaving that part out is somebody's decision, not a silent one. */
 	if (geteuid() != 0) {
 		if (unprivileged == NULL || strcmp(unprivileged, "1") != 0) {
-			(void)fprintf(stderr, "test_files needs root; POSTERN_TEST_UNPRIVILEGED=1 leaves out the ownership tests\n");
+			(void)fprintf(stderr,
+				      "test_files needs root; POSTERN_TEST_UNPRIVILEGED=1 leaves out the ownership tests\n");
 			return 1;
 		}
 		(void)printf("# not run without root: test_open\n");

@@ -32,9 +32,9 @@ static int load(const char *text, size_t len)
 }
 
 /* Line 1 to 3 of every document; numbers that no account needs to have. */
-#define TOP                                                                      \
-	"{\"version\":1,\n"                                                      \
-	" \"daemon\":{\"user\":64800,\"spawn_user\":64801},\n"                   \
+#define TOP \
+	"{\"version\":1,\n" \
+	" \"daemon\":{\"user\":64800,\"spawn_user\":64801},\n" \
 	" \"hypervisors\":{\"qemu\":{\"driver\":\"qemu\",\"path\":\"/usr/bin/q\"}},\n"
 #define RULES " \"rules\":[]}\n"
 
@@ -79,14 +79,19 @@ static void test_everything(void **state)
 {
 	(void)state;
 	/* rules before what they name: order in the document does not matter */
-	load_ok("{\"rules\":[{\"users\":[0,\"1000\",\"root\",\"*\"],\"groups\":[0,\"root\",\"2147483647\"],\"hypervisors\":[\"m\",\"q\"],"
-		"\"networks\":[\"b\"],\"kvm\":true,\"vsock\":true,\"survive\":true,\"shared_netns\":true,\"labels\":[\"x\",\"y\"],"
+	load_ok("{\"rules\":[{\"users\":[0,\"1000\",\"root\",\"*\"],\"groups\":[0,\"root\",\"2147483647\"],\"hypervisors\":["
+		"\"m\",\"q\"],"
+		"\"networks\":[\"b\"],\"kvm\":true,\"vsock\":true,\"survive\":true,\"shared_netns\":true,\"labels\":[\"x\","
+		"\"y\"],"
 		"\"quota\":{\"sandboxes\":1,\"taps\":2,\"vcpus\":3,\"memory_mib\":4,\"starts_per_minute\":5}}],"
-		"\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":\"64801\",\"kvm_group\":64802,\"socket_mode\":\"0606\","
+		"\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":\"64801\",\"kvm_group\":64802,\"socket_mode\":"
+		"\"0606\","
 		"\"socket_group\":64803},"
 		"\"ids\":{\"first\":1879048192,\"count\":65536},\"template\":{\"binds\":[\"/opt/vmm\",\"/opt/vmm2\"]},"
-		"\"hypervisors\":{\"q\":{\"driver\":\"qemu\",\"path\":\"/usr/bin/q\"},\"m\":{\"driver\":\"mock\",\"path\":\"/opt/vmm/mock\"}},"
-		"\"networks\":{\"a\":{},\"b\":{\"address\":\"10.44.0.1/24\",\"isolated\":false,\"pin_ip\":true,\"vhost\":true,"
+		"\"hypervisors\":{\"q\":{\"driver\":\"qemu\",\"path\":\"/usr/bin/"
+		"q\"},\"m\":{\"driver\":\"mock\",\"path\":\"/opt/vmm/mock\"}},"
+		"\"networks\":{\"a\":{},\"b\":{\"address\":\"10.44.0.1/"
+		"24\",\"isolated\":false,\"pin_ip\":true,\"vhost\":true,"
 		"\"max_queues\":8},\"c\":{\"address\":\"10.44.1.1/24\"}},"
 		"\"quota\":{\"memory_mib\":1099511627776},\"required\":[\"label\",\"cgroup\"],\"kvm\":\"node\","
 		"\"limits\":{\"overhead_mib\":0,\"swap_mib\":1,\"pids\":2,\"cpu_percent\":3,\"io_weight\":4},"
@@ -142,8 +147,8 @@ static void refused(const struct refusal *table, size_t count)
 			fail_msg("accepted: %s", table[i].text);
 		if (strcmp(error.where, table[i].where) != 0 || error.line != table[i].line ||
 		    strstr(error.text, table[i].reason) == NULL)
-			fail_msg("%s\nline %u, \"%s\": %s\nexpected line %u, \"%s\": %s", table[i].text, error.line, error.where, error.text,
-				 table[i].line, table[i].where, table[i].reason);
+			fail_msg("%s\nline %u, \"%s\": %s\nexpected line %u, \"%s\": %s", table[i].text, error.line,
+				 error.where, error.text, table[i].line, table[i].where, table[i].reason);
 		assert_memory_equal(&policy, &untouched, sizeof(policy));
 	}
 }
@@ -166,7 +171,8 @@ static void test_document(void **state)
 		{ "{\"version\":1.0}", "version", 1, "must be 1" },
 		{ "{\"version\":1}", "", 1, "lacks the key \"daemon\"" },
 		{ "{\"version\":1,\n \"daemon\":\n {\"user\":64800}}", "daemon", 2, "lacks the key \"spawn_user\"" },
-		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801}}", "", 1, "lacks the key \"hypervisors\"" },
+		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801}}", "", 1,
+		  "lacks the key \"hypervisors\"" },
 		{ TOP "\"limits\":{}}", "", 1, "lacks the key \"rules\"" },
 	};
 
@@ -210,14 +216,21 @@ static void test_ids(void **state)
 		{ USER("\"a:b\""), "daemon.user", 3, "neither a name nor a number" },
 		{ USER("64801"), "daemon.spawn_user", 2, "must differ" },
 		{ DAEMON("\"user\":64800,\"spawn_user\":0"), "daemon.spawn_user", 2, "must not be root" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":0"), "daemon.kvm_group", 2, "must not be root's group" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":\"root\""), "daemon.kvm_group", 2, "must not be root's" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":\"no-such\""), "daemon.kvm_group", 2, "no group" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":438"), "daemon.socket_mode", 2, "must be a string" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"0777\""), "daemon.socket_mode", 2, "one of" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":0"), "daemon.kvm_group", 2,
+		  "must not be root's group" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":\"root\""), "daemon.kvm_group", 2,
+		  "must not be root's" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"kvm_group\":\"no-such\""), "daemon.kvm_group", 2,
+		  "no group" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":438"), "daemon.socket_mode", 2,
+		  "must be a string" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"0777\""), "daemon.socket_mode", 2,
+		  "one of" },
 		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"666\""), "daemon.socket_mode", 2, "one of" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"06660\""), "daemon.socket_mode", 2, "one of" },
-		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"sokket\":1"), "daemon.sokket", 2, "unknown key; known here: user," },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"06660\""), "daemon.socket_mode", 2,
+		  "one of" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"sokket\":1"), "daemon.sokket", 2,
+		  "unknown key; known here: user," },
 		{ TOP "\"ids\":{\"first\":0,\"count\":1},\"rules\":[]}", "ids", 4, "root" },
 		{ TOP "\"ids\":{\"first\":1000,\"count\":1},\"rules\":[]}", "ids", 4, "65536 or above" },
 		{ TOP "\"ids\":{\"first\":61000,\"count\":500},\"rules\":[]}", "ids", 4, "dynamic users" },
@@ -230,12 +243,16 @@ static void test_ids(void **state)
 		{ TOP "\"ids\":{\"first\":4294967295,\"count\":4294967295},\"rules\":[]}", "ids", 4, "2^31" },
 		{ TOP "\"ids\":{\"first\":4294967296,\"count\":1},\"rules\":[]}", "ids.first", 4, "must be between 0 and" },
 		{ TOP "\"ids\":{\"first\":1879048192,\"count\":0},\"rules\":[]}", "ids.count", 4, "must be between 1 and" },
-		{ TOP "\"ids\":{\"first\":1879048192,\n\"count\":-1},\"rules\":[]}", "ids.count", 5, "must be between 1 and" },
+		{ TOP "\"ids\":{\"first\":1879048192,\n\"count\":-1},\"rules\":[]}", "ids.count", 5,
+		  "must be between 1 and" },
 		{ TOP "\"ids\":{\"first\":1879048192},\"rules\":[]}", "ids", 4, "lacks the key \"count\"" },
-		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":1879048200},\"ids\":{\"first\":1879048192,\"count\":16},"
-		  "\"hypervisors\":{},\"rules\":[]}", "daemon", 1, "inside the range of sandboxes" },
+		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":1879048200},\"ids\":{\"first\":1879048192,"
+		  "\"count\":16},"
+		  "\"hypervisors\":{},\"rules\":[]}",
+		  "daemon", 1, "inside the range of sandboxes" },
 		{ "{\"version\":1,\"daemon\":{\"user\":1879048200,\"spawn_user\":64801},\n"
-		  "\"hypervisors\":{},\"rules\":[]}", "daemon", 1, "inside the range of sandboxes" },
+		  "\"hypervisors\":{},\"rules\":[]}",
+		  "daemon", 1, "inside the range of sandboxes" },
 	};
 
 	(void)state;
@@ -243,9 +260,11 @@ static void test_ids(void **state)
 }
 
 #define BINDS(list) TOP " \"template\":{\"binds\":[" list "]}," RULES
-#define PATH(path) "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\n\"a\":{\"driver\":\"mock\",\n" \
-		   "\"path\":\"" path "\"}},\"rules\":[]}"
-#define NAMED(name) "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\n\"" name "\":{}},\"rules\":[]}"
+#define PATH(path) \
+	"{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\n\"a\":{\"driver\":\"mock\",\n" \
+	"\"path\":\"" path "\"}},\"rules\":[]}"
+#define NAMED(name) \
+	"{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\n\"" name "\":{}},\"rules\":[]}"
 
 static void test_paths(void **state)
 {
@@ -269,18 +288,23 @@ static void test_paths(void **state)
 		{ NAMED("-a"), "hypervisors.-a", 2, "a name is" },
 		{ NAMED("a/b"), "hypervisors.a/b", 2, "a name is" },
 		{ NAMED("a%d"), "hypervisors.a%d", 2, "a name is" },
-		{ NAMED("abcdefghijklmnopqrstuvwxyz012345"), "hypervisors.abcdefghijklmnopqrstuvwxyz012345", 2, "a name is" },
-		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":[],\"rules\":[]}", "hypervisors", 1,
-		  "must be an object" },
-		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\"a\":{\"driver\":\"firecracker\","
-		  "\"path\":\"/usr/x\"}},\"rules\":[]}", "hypervisors.a.driver", 1, "must be one of qemu, mock" },
+		{ NAMED("abcdefghijklmnopqrstuvwxyz012345"), "hypervisors.abcdefghijklmnopqrstuvwxyz012345", 2,
+		  "a name is" },
+		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":[],\"rules\":[]}",
+		  "hypervisors", 1, "must be an object" },
+		{ "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\"a\":{\"driver\":"
+		  "\"firecracker\","
+		  "\"path\":\"/usr/x\"}},\"rules\":[]}",
+		  "hypervisors.a.driver", 1, "must be one of qemu, mock" },
 		{ BINDS("\"/\""), "template.binds[0]", 4, "must be an absolute path" },
 		{ BINDS("\"/etc\""), "template.binds[0]", 4, "/etc and what is below it" },
 		{ BINDS("\"/dev/shm\""), "template.binds[0]", 4, "/dev and what is below it" },
 		{ BINDS("\"/opt/a\",\n\"/opt/a/b\""), "template.binds[1]", 5, "overlaps with /opt/a" },
 		{ BINDS("\"/opt/a\",\"/opt/a\""), "template.binds[1]", 4, "overlaps with /opt/a" },
-		{ BINDS("\"/1\",\"/2\",\"/3\",\"/4\",\"/5\",\"/6\",\"/7\",\"/8\",\"/9\",\"/10\",\"/11\",\"/12\",\"/13\",\"/14\",\"/15\",\"/16\","
-			"\"/17\""), "template.binds", 4, "at most 16" },
+		{ BINDS("\"/1\",\"/2\",\"/3\",\"/4\",\"/5\",\"/6\",\"/7\",\"/8\",\"/9\",\"/10\",\"/11\",\"/12\",\"/13\",\"/"
+			"14\",\"/15\",\"/16\","
+			"\"/17\""),
+		  "template.binds", 4, "at most 16" },
 	};
 	char path[300], text[600];
 
@@ -291,8 +315,10 @@ static void test_paths(void **state)
 	memcpy(path, "/usr/", 5);
 	path[256] = '\0';
 	(void)snprintf(text, sizeof(text),
-		       "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\"a\":{\"driver\":\"mock\","
-		       "\"path\":\"%s\"}},\"rules\":[]}", path);
+		       "{\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":64801},\"hypervisors\":{\"a\":{\"driver\":"
+		       "\"mock\","
+		       "\"path\":\"%s\"}},\"rules\":[]}",
+		       path);
 	assert_int_equal(load(text, strlen(text)), -EINVAL);
 	assert_non_null(strstr(error.text, "longer than 255"));
 }
@@ -327,8 +353,8 @@ static void test_networks(void **state)
 		{ NET("\"max_queues\":0"), "networks.n.max_queues", 4, "between 1 and 8" },
 		{ NET("\"max_queues\":9"), "networks.n.max_queues", 4, "between 1 and 8" },
 		{ NET("\"max_queues\":257"), "networks.n.max_queues", 4, "between 1 and 8" },
-		{ TOP " \"networks\":{\"a\":{\"address\":\"10.0.0.1/8\"},\n\"b\":{\"address\":\"10.44.0.1/24\"}}," RULES, "networks.b", 5,
-		  "overlaps with that of network \"a\"" },
+		{ TOP " \"networks\":{\"a\":{\"address\":\"10.0.0.1/8\"},\n\"b\":{\"address\":\"10.44.0.1/24\"}}," RULES,
+		  "networks.b", 5, "overlaps with that of network \"a\"" },
 	};
 
 	(void)state;
@@ -348,18 +374,26 @@ static void test_rules(void **state)
 		{ RULE("\"users\":[[5]],\"hypervisors\":[]"), "rules[1].users[0]", 6, "must be a string, is an array" },
 		{ RULE("\"users\":[65534],\"hypervisors\":[]"), "rules[1].users[0]", 6, "stands for everybody" },
 		{ RULE("\"groups\":[\"*\"],\"hypervisors\":[]"), "rules[1].groups[0]", 6, "there is no group \"*\"" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[\"qemu\",\n \n\"xen\"]"), "rules[1].hypervisors[1]", 8, "has no \"xen\"" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"networks\":[\"lan\"]"), "rules[1].networks[0]", 6, "has no \"lan\"" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[\"qemu\",\n \n\"xen\"]"), "rules[1].hypervisors[1]", 8,
+		  "has no \"xen\"" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"networks\":[\"lan\"]"), "rules[1].networks[0]", 6,
+		  "has no \"lan\"" },
 		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"kvm\":\"yes\""), "rules[1].kvm", 6, "must be true or false" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"labels\":[\"A\"]"), "rules[1].labels[0]", 6, "a label type is" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"taps\":-1}"), "rules[1].quota.taps", 6, "between 0 and 1000000" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"taps\":4294967297}"), "rules[1].quota.taps", 6, "between" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"tapz\":1}"), "rules[1].quota.tapz", 6, "unknown key" },
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"vcpus\":1.5}"), "rules[1].quota.vcpus", 6, "must be an integer" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"labels\":[\"A\"]"), "rules[1].labels[0]", 6,
+		  "a label type is" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"taps\":-1}"), "rules[1].quota.taps", 6,
+		  "between 0 and 1000000" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"taps\":4294967297}"), "rules[1].quota.taps", 6,
+		  "between" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"tapz\":1}"), "rules[1].quota.tapz", 6,
+		  "unknown key" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[],\"quota\":{\"vcpus\":1.5}"), "rules[1].quota.vcpus", 6,
+		  "must be an integer" },
 		/* strings that look like structure must not lead the line count astray */
-		{ RULE("\"users\":[\"*\"],\"hypervisors\":[\"qemu\"],\"labels\":[\"a\\\"]}{\\\\\",\n1]"), "rules[1].labels[0]", 6, "a label" },
-		{ TOP "\"rules\":[{\"users\":[\"*\"],\"hypervisors\":[\"qemu\"],\"labels\":[\"x\",\"]}\\\"\\n\"]}]}", "rules[0].labels[1]", 4,
-		  "a label" },
+		{ RULE("\"users\":[\"*\"],\"hypervisors\":[\"qemu\"],\"labels\":[\"a\\\"]}{\\\\\",\n1]"),
+		  "rules[1].labels[0]", 6, "a label" },
+		{ TOP "\"rules\":[{\"users\":[\"*\"],\"hypervisors\":[\"qemu\"],\"labels\":[\"x\",\"]}\\\"\\n\"]}]}",
+		  "rules[0].labels[1]", 4, "a label" },
 	};
 
 	(void)state;
@@ -369,7 +403,8 @@ static void test_rules(void **state)
 static void test_others(void **state)
 {
 	static const struct refusal table[] = {
-		{ TOP "\"required\":[\"label\",\n\"selinux\"]," RULES, "required[1]", 5, "must be one of kvm, tap, vhost-net" },
+		{ TOP "\"required\":[\"label\",\n\"selinux\"]," RULES, "required[1]", 5,
+		  "must be one of kvm, tap, vhost-net" },
 		{ TOP "\"kvm\":\"best\"," RULES, "kvm", 4, "must be one of auto" },
 		{ TOP "\"kvm\":true," RULES, "kvm", 4, "must be a string" },
 		{ TOP "\"limits\":{\"pids\":65536}," RULES, "limits.pids", 4, "between 0 and 65535" },
@@ -391,8 +426,8 @@ static void test_sizes(void **state)
 
 	(void)state;
 	assert_non_null(text);
-	memset(text, ' ', POLICY_FILE_MAX + 1);
-	memcpy(text, TOP RULES, len);
+	(void)snprintf(text, POLICY_FILE_MAX + 1, "%s", TOP RULES);
+	memset(text + len, ' ', POLICY_FILE_MAX + 1 - len);
 	assert_int_equal(load(text, POLICY_FILE_MAX), 0);
 	assert_int_equal(load(text, POLICY_FILE_MAX + 1), -EINVAL);
 	assert_non_null(strstr(error.text, "262144"));
@@ -409,7 +444,7 @@ static void test_extremes(void **state)
 
 	(void)state;
 	memset(text + len, 'k', 4000);
-	memcpy(text + len + 4000, "\":1}", 5);
+	(void)snprintf(text + len + 4000, 8, "\":1}");
 	assert_int_equal(load(text, strlen(text)), -EINVAL);
 	assert_int_equal(strlen(error.where), sizeof(error.where) - 1);
 	(void)snprintf(text, sizeof(text), "%s", TOP "\"kvm\":");

@@ -77,7 +77,10 @@ static long make_call(long nr, const long a[6])
 
 	if (nr == GATE_INT80) {
 #ifdef __x86_64__
-		__asm__ volatile("int $0x80" : "=a"(r) : "a"(a[0]), "b"(0L), "c"(0L), "d"(0L) : "memory", "r8", "r9", "r10", "r11");
+		__asm__ volatile("int $0x80"
+				 : "=a"(r)
+				 : "a"(a[0]), "b"(0L), "c"(0L), "d"(0L)
+				 : "memory", "r8", "r9", "r10", "r11");
 		return r;
 #endif
 	}
@@ -143,7 +146,8 @@ static void run(const struct probe *probes, size_t count)
 				continue;
 			r = under(&p, 1, probes[i].nr, probes[i].a);
 			if (!as_expected(probes[i].expected, r)) {
-				print_error("%s under %s: %ld, expected %ld\n", probes[i].what, names[p], r, probes[i].expected);
+				print_error("%s under %s: %ld, expected %ld\n", probes[i].what, names[p], r,
+					    probes[i].expected);
 				wrong++;
 			}
 		}
@@ -151,8 +155,20 @@ static void run(const struct probe *probes, size_t count)
 	assert_int_equal(wrong, 0);
 }
 
-#define CALL(profiles, expected, name, ...) { #name " " #__VA_ARGS__, profiles, expected, SYS_##name, { __VA_ARGS__ } }
-#define IOCTL(profiles, expected, cmd) { "ioctl " #cmd, profiles, expected, SYS_ioctl, { -1, (long)(cmd) } }
+#define CALL(profiles, expected, name, ...) \
+	{ \
+#name " " #__VA_ARGS__, profiles, expected, SYS_##name, \
+		{ \
+			__VA_ARGS__ \
+		} \
+	}
+#define IOCTL(profiles, expected, cmd) \
+	{ \
+		"ioctl " #cmd, profiles, expected, SYS_ioctl, \
+		{ \
+			-1, (long)(cmd) \
+		} \
+	}
 
 /* ATTACKS 34: another way into the kernel must not be a way around the filter. */
 static void test_gates(void **state)
@@ -472,8 +488,8 @@ static uint32_t answer(unsigned profile, const struct seccomp_data *data)
 static void test_spawner_covers(void **state)
 {
 	static const unsigned inner[] = { PROFILE_QEMU, PROFILE_MOCK, PROFILE_INIT };
-	static const unsigned long ioctls[] = { TUNGETIFF,  TUNGETFEATURES,    TUNSETOFFLOAD,   TUNSETQUEUE,         KVM_RUN,
-						KVM_CREATE_VM, VHOST_SET_OWNER, VHOST_SET_MEM_TABLE, FIONBIO, TCGETS };
+	static const unsigned long ioctls[] = { TUNGETIFF,     TUNGETFEATURES,  TUNSETOFFLOAD,       TUNSETQUEUE, KVM_RUN,
+						KVM_CREATE_VM, VHOST_SET_OWNER, VHOST_SET_MEM_TABLE, FIONBIO,     TCGETS };
 	static const uint64_t values[] = { 0, 1, 4, 15, 16, 23, 29, 0x10000, 0x10000000, UINT64_MAX };
 
 	(void)state;
@@ -484,7 +500,8 @@ static void test_spawner_covers(void **state)
 
 			data.args[0] = values[k / ARRAY_SIZE(inner) % ARRAY_SIZE(values)];
 			data.args[1] = ioctls[k / ARRAY_SIZE(inner) / ARRAY_SIZE(values)];
-			if (answer(profile, &data) == SECCOMP_RET_ALLOW && answer(PROFILE_SPAWNER, &data) != SECCOMP_RET_ALLOW)
+			if (answer(profile, &data) == SECCOMP_RET_ALLOW &&
+			    answer(PROFILE_SPAWNER, &data) != SECCOMP_RET_ALLOW)
 				fail_msg("%s may call %d, the spawner above it may not", names[profile], nr);
 			/* killed above means killed, whatever is refused kindly below */
 			if (profile != PROFILE_INIT && answer(PROFILE_SPAWNER, &data) == SECCOMP_RET_KILL_PROCESS &&
@@ -526,10 +543,12 @@ static void test_programs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_programs),        cmocka_unit_test(test_gates),   cmocka_unit_test(test_namespaces),
-		cmocka_unit_test(test_other_processes), cmocka_unit_test(test_kernel),  cmocka_unit_test(test_files_and_ids),
-		cmocka_unit_test(test_sockets),         cmocka_unit_test(test_ioctls),  cmocka_unit_test(test_stacked),
-		cmocka_unit_test(test_spawner_covers),  cmocka_unit_test(test_other_arch),
+		cmocka_unit_test(test_programs),   cmocka_unit_test(test_gates),
+		cmocka_unit_test(test_namespaces), cmocka_unit_test(test_other_processes),
+		cmocka_unit_test(test_kernel),     cmocka_unit_test(test_files_and_ids),
+		cmocka_unit_test(test_sockets),    cmocka_unit_test(test_ioctls),
+		cmocka_unit_test(test_stacked),    cmocka_unit_test(test_spawner_covers),
+		cmocka_unit_test(test_other_arch),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
