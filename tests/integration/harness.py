@@ -99,7 +99,7 @@ def rss_kib(pid):
 
 
 def namespace(pid, kind):
-    return os.readlink("/proc/%d/ns/%s" % (pid, kind))
+    return os.readlink("/proc/%s/ns/%s" % (pid, kind))
 
 
 def own_pids(host):
@@ -137,6 +137,7 @@ class Host:
         self.socket = os.path.join(self.runtime, "broker.sock")
         self.policy_path = os.path.join(self.work, "policy.json")
         self.log_path = os.path.join(self.work, "log")
+        self._end_leftovers()
         self._clean_files()
         for path in (self.dest, self.work):
             os.mkdir(path, 0o755)
@@ -163,6 +164,12 @@ class Host:
             os.close(self.lock)
         raise RuntimeError("all %d test slots are taken" % SLOTS)
 
+    def _end_leftovers(self):
+        # Of a run in this slot that was killed: the slot's directory and ids are nobody else's.
+        for pid in self.own_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _clean_files(self):
         # A test that was killed may have left mounts of its own below its runtime directory; never follow them.
         for line in open("/proc/self/mountinfo", encoding="utf-8").read().splitlines()[::-1]:
@@ -184,6 +191,11 @@ class Host:
             self.libexec = os.path.join(prefix, "lib/postern")
         self.start_program = os.path.join(prefix, "sbin/postern-start" + ("-fault" if self.fault else ""))
         self.broker_program = os.path.join(prefix, "sbin/postern-broker")
+        if self.fault:  # never installed by the build
+            for source, target in (("broker/start/postern-start-fault", self.start_program),
+                                   ("broker/spawner/postern-spawner-fault", os.path.join(self.libexec, "postern-spawner-fault")),
+                                   ("broker/init/postern-init-fault", os.path.join(self.libexec, "postern-init-fault"))):
+                shutil.copy(os.path.join(self.build, source), target)
         # Hostile programs lie in a directory of their own that the policy binds into the template.
         self.fakes = os.path.join(self.dest, "fakes")
         os.mkdir(self.fakes, 0o755)
@@ -272,7 +284,8 @@ class Host:
             return ""
 
     def trouble(self):
-        return "log of the broker and the spawner:\n" + self.log_tail()
+        lines = [line for line in self.log_tail(200).splitlines() if " audit " not in line or "verdict=OK" not in line]
+        return "log of the broker and the spawner:\n" + "\n".join(line for line in lines[-12:] if "detail=\"clean" not in line)
 
     def _daemon(self, name):
         """The one process of this runtime that runs this installed program."""

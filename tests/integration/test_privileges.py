@@ -83,14 +83,12 @@ def spawners_namespace_reaches_nothing(host):
 
 def _reach(pid):
     # Namespaces by descriptors taken before: afterwards there is no path to the host's.
-    host_ns = {kind: os.open("/proc/1/ns/" + kind, os.O_RDONLY) for kind in ("net", "mnt", "user")}
+    host_ns = {kind: os.open("/proc/self/ns/" + kind, os.O_RDONLY) for kind in ("net", "mnt", "user")}
     shadow = os.open("/etc", os.O_PATH)
-    fd = os.pidfd_open(pid)
+    fd = os.open("/proc/%d/ns/user" % pid, os.O_RDONLY)
     os.setgroups([])
     os.setresgid(SPAWN_UID, SPAWN_UID, SPAWN_UID)
     os.setresuid(SPAWN_UID, SPAWN_UID, SPAWN_UID)
-    entered = probe.call("setns", os.open("/proc/self/ns/user", os.O_RDONLY), 0)
-    del entered
     # As the owner of P, with no capability of the host left: this is how a new spawner comes in.
     first = probe.call("setns", fd, probe.CLONE_NEWUSER)
     if first != "OK":

@@ -29,12 +29,11 @@ FILES = ["open:%s:%s" % (path, mode) for path, mode in (
     ("/etc/shadow", "r"), ("/etc/passwd", "r"), ("/root", "r"), ("/home", "r"), ("/var", "r"), ("/tmp", "r"), ("/tmp/x", "c"),
     ("/boot", "r"), ("/srv", "r"), ("/sys", "r"), ("/sys/kernel/security", "r"), ("/proc/kcore", "r"), ("/proc/sysrq-trigger", "w"),
     ("/proc/sys/kernel/core_pattern", "rw"), ("/proc/self/mem", "rw"), ("/proc/self/fd/0", "r"), ("/proc/self/exe", "r"),
-    ("/proc/self/attr/exec", "w"), ("/proc/self/uid_map", "w"), ("/dev/mem", "r"), ("/dev/kmsg", "r"), ("/dev/kvm", "rw"),
-    ("/dev/net/tun", "rw"), ("/dev/vda", "r"), ("/dev/sda", "r"), ("/dev/fuse", "rw"), ("/dev/tty", "rw"), ("/dev/ptmx", "rw"),
+    ("/proc/self/attr/exec", "w"), ("/proc/self/uid_map", "w"), ("/dev/mem", "r"), ("/dev/kmsg", "r"), ("/dev/net/tun", "rw"), ("/dev/vda", "r"), ("/dev/sda", "r"), ("/dev/fuse", "rw"), ("/dev/tty", "rw"), ("/dev/ptmx", "rw"),
     ("/dev/loop-control", "rw"), ("/dev/vhost-net", "rw"), ("/dev/vhost-vsock", "rw"), ("/dev/shm", "r"), ("/dev/mqueue", "r"),
     ("/x", "c"), ("/usr/x", "c"), ("/usr/bin/env", "w"), ("/dev/x", "c"), ("/proc/x", "c"), ("/..", "c"), ("/run/../x", "c"),
     ("/run/postern", "r"), ("/run/postern/broker.sock", "p"), ("/sys/fs/cgroup", "r"))]
-FILES += ["mknod:/run/n:0020000:0x103", "mknod:/run/b:0060000:0xfe00", "mknod:/run/p:0010000:0", "chmod:/run:06777", "chmod:/:06777",
+FILES += ["kvm:/dev/kvm", "mknod:/run/n:0020000:0x103", "mknod:/run/b:0060000:0xfe00", "mknod:/run/p:0010000:0", "chmod:/run:06777", "chmod:/:06777",
           "chown:/run:0:0", "setxattr:/run:user.x", "setxattr:/run:security.capability", "setxattr:/run:system.posix_acl_access",
           "chroot:/", "fchmod:0:0777", "fchmod:1:0777", "symlink:/etc/shadow:/x", "link:/usr/bin/env:/run/l", "unlink:/dev/null",
           "unlink:/usr/bin/env", "rename:/dev:/x", "mkdir:/x"]

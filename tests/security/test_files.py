@@ -270,8 +270,8 @@ def policy_files_that_others_could_have_written(host):
     content = open(host.policy_path, "rb").read()
 
     def refused(what):
-        done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        tap.true(done.returncode != 0 and done.stderr.count("\n") == 1, "%s: %d %s" % (what, done.returncode, done.stderr))
+        done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        tap.true(done.returncode != 0 and done.stdout.count("\n") == 1, "%s: %d %s" % (what, done.returncode, done.stdout))
 
     with open(path, "wb") as f:
         f.write(content)

@@ -134,7 +134,20 @@ def every_unlisted_syscall_is_refused(host):
     words = ["raw:%d:-1:-1:-1:-1:-1:-1" % n for n in range(600) if n not in allowed | killed | killed_by_base]
     results = attacks.run(host, words)
     tap.equal(len(results), len(words), "results")
+    # uretprobe and uprobe: the kernel lets them past every filter and answers a caller who is no trampoline of its own with
+    # a signal or ENXIO.
+    for number in (335, 336):
+        tap.true(results.pop("raw:%d:-1:-1:-1:-1:-1:-1" % number) in ("SIGILL", "ENXIO", "EPERM", "ENOSYS"), "system call %d" % number)
     tap.equal({w: r for w, r in results.items() if r not in ("EPERM", "ENOSYS")}, {}, "system calls that reached the kernel")
+
+
+@case
+def a_vmm_is_held_until_its_facts_are_read(host):
+    """However quick it is (once, one in 16 ran to its end unheld): init saw it stopped at its first instruction."""
+    with host.session(harness.ALICE) as session:
+        for _ in range(100):
+            with host.launch("hostile", ["clock"], session=session) as launch:
+                tap.equal(launch.facts["held"], 1, "init saw it held")
 
 
 def manifest(launch):
@@ -190,8 +203,8 @@ def D12_root_and_cwd_are_inside(host):
 
 @case
 def D14_groups_are_exact(host):
-    for hypervisor in ("hostile", "hostile-qemu", "mock"):
-        with host.launch(hypervisor, ["hold"]) as launch:
+    for hypervisor, words in (("hostile", ["hold"]), ("hostile-qemu", ["hold"]), ("mock", [])):
+        with host.launch(hypervisor, words) as launch:
             for pid in (launch.lease["init_pid"], launch.vmm_pid()):
                 found = harness.status(pid)
                 tap.equal(found["Groups"].split(), [], "supplementary groups of %s under %s" % (harness.comm(pid), hypervisor))
@@ -258,7 +271,7 @@ def every_mount_is_narrow(host):
         fields = line.split()
         point, options = fields[4], fields[5].split(",")
         tap.true("nosuid" in options, "%s is nosuid" % point)
-        if point != "/run":
+        if point not in ("/run", "/proc"):  # a procfs of no process at all, so that the sandbox may have one for its receipt
             tap.true("ro" in options or "ro" in fields[-1].split(","), "%s is read-only" % point)
         if not point.startswith("/dev"):
             tap.true("nodev" in options or point == "/", "%s is nodev" % point)
@@ -283,8 +296,8 @@ def D30_the_sandbox_cannot_trap_its_cleaners(host):
 
 @case
 def D31_all_capability_sets_are_empty(host):
-    for hypervisor in ("hostile", "mock"):
-        with host.launch(hypervisor, ["hold"]) as launch:
+    for hypervisor, words in (("hostile", ["hold"]), ("mock", [])):
+        with host.launch(hypervisor, words) as launch:
             for pid in (launch.lease["init_pid"], launch.vmm_pid()):
                 for task in os.listdir("/proc/%d/task" % pid):
                     found = harness.status(pid, task)
@@ -305,7 +318,9 @@ def a_flooding_vmm_disturbs_nobody(host):
         log.settimeout(10)
         with log:
             while got < 4 << 20:
-                got += len(log.recv(1 << 20))
+                data = log.recv(1 << 20)
+                tap.true(data, "the log went on for %d bytes" % got)
+                got += len(data)
         pid = launch.lease["init_pid"]
     tap.wait_for(lambda: not harness.alive(pid), "init is gone")
 
@@ -315,14 +330,12 @@ def two_sandboxes_do_not_see_each_other(host):
     """No signal, no frame and no name from one to the other; nor between two of one user."""
     with host.launch("hostile", ["hold"], nics=[NIC]) as first:
         other = first.vmm_pid()
-        gateway = host.subnet + ".1"
         mac = bytes(first.lease["nics"][0]["mac"])
         words = ["kill:%d:9" % other, "kill:%d:0" % first.lease["init_pid"], "pidfd:%d" % other, "ptrace:16:%d" % other,
                  "open:/proc/%d/mem:rw" % other]
         both(host, words, "the neighbour", uid=harness.ALICE, nics=[NIC])
         tap.true(harness.alive(other), "the neighbour lives")
         tap.true(mac[0] & 3 == 2, "a locally administered unicast MAC")
-        del gateway
 
 
 def policy(config, host):
