@@ -279,7 +279,7 @@ int op_acquire(struct server *server, struct session *session, struct wire_in *i
 
 	for (size_t i = 1; i < draft.fd_count; i++)
 		fd_close(&draft.fds[i]); /* the spawner has its own by now, or nobody needs them */
-	audit_decision(server, session, WIRE_OP_ACQUIRE, code, draft.verdict.object,
+	audit_decision(session, WIRE_OP_ACQUIRE, code, draft.verdict.object,
 		       draft.lease != NULL ? draft.lease->record : NULL, draft.ask->uuid);
 	if (code != WIRE_ERR_OK) {
 		if (draft.lease != NULL)

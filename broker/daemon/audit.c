@@ -51,8 +51,8 @@ static const char *or_dash(const char *text)
 	return text[0] != '\0' ? text : "-";
 }
 
-void audit_decision(struct server *server, const struct session *session, enum wire_op op, enum wire_error_code code,
-		    const char *object, const struct wire_lease *record, const uint8_t uuid[16])
+void audit_decision(const struct session *session, enum wire_op op, enum wire_error_code code, const char *object,
+		    const struct wire_lease *record, const uint8_t uuid[16])
 {
 	char when[32], id[UUID_TEXT], networks[NETWORKS_TEXT] = "";
 	uint32_t suppressed = 0;
@@ -64,7 +64,6 @@ void audit_decision(struct server *server, const struct session *session, enum w
 	uuid_text(uuid, id);
 	if (record != NULL)
 		networks_text(record, networks, sizeof(networks));
-	(void)server;
 	log_notice("audit time=%s op=%s uid=%u pid=%d sandbox=%s lease=%llu x=%u hypervisor=%s networks=%s verdict=%s "
 		   "object=%s "
 		   "suppressed=%u",

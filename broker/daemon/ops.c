@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "common/cleanup.h"
 #include "config.h"
@@ -136,21 +137,25 @@ static struct lease *own_lease(struct server *server, struct session *session, e
 		code = WIRE_ERR_STARTING;
 	if (code == WIRE_ERR_OK)
 		return lease;
-	audit_decision(server, session, op, code, "", code == WIRE_ERR_NOT_FOUND ? NULL : lease->record, uuid);
+	audit_decision(session, op, code, "", code == WIRE_ERR_NOT_FOUND ? NULL : lease->record, uuid);
 	(void)refuse(server, session, op, code, "");
 	return NULL;
 }
 
-/* A control end is a unix SEQPACKET socket; anything else is nothing a controller of ours would send. */
+/* A control end is one end of a socketpair(): unix, SEQPACKET, connected, and no name on either side. A socket with a
+ * name on it belongs to some server; our own would even keep the sandbox alive as long as the session it is. */
 static bool is_control_end(int fd)
 {
-	int type = 0, domain = 0;
-	socklen_t len = sizeof(int);
+	struct sockaddr_un own, peer;
+	socklen_t own_len = sizeof(own), peer_len = sizeof(peer), type_len = sizeof(int);
+	int type = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) < 0 || type != SOCK_SEQPACKET)
 		return false;
-	len = sizeof(int);
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX;
+	if (getsockname(fd, (struct sockaddr *)&own, &own_len) < 0 ||
+	    getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0)
+		return false;
+	return own.sun_family == AF_UNIX && own_len == sizeof(sa_family_t) && peer_len == sizeof(sa_family_t);
 }
 
 /* Whether the process that connected still lives. Without SO_PEERPIDFD nobody can say; its uid is still true. */
@@ -164,7 +169,7 @@ static bool peer_lives(const struct session *session)
 static int wrong_peer(const struct session *session, struct wire_in *in)
 {
 	if (!is_control_end(in->fds[0]))
-		in->why = "the descriptor is not a unix SEQPACKET socket";
+		in->why = "the descriptor is not one end of a unix SEQPACKET pair";
 	else if (!peer_lives(session))
 		in->why = "the process that connected is gone";
 	else
@@ -190,10 +195,10 @@ static int op_attach(struct server *server, struct session *session, struct wire
 		/* -EPIPE: init is gone and S_GONE is on its way. Else it does not read: not the caller's fault. */
 		enum wire_error_code code = r == -EPIPE ? WIRE_ERR_STOPPING : WIRE_ERR_INTERNAL;
 
-		audit_decision(server, session, WIRE_OP_ATTACH, code, "", lease->record, uuid);
+		audit_decision(session, WIRE_OP_ATTACH, code, "", lease->record, uuid);
 		return refuse(server, session, WIRE_OP_ATTACH, code, "");
 	}
-	audit_decision(server, session, WIRE_OP_ATTACH, WIRE_ERR_OK, "", lease->record, uuid);
+	audit_decision(session, WIRE_OP_ATTACH, WIRE_ERR_OK, "", lease->record, uuid);
 	session_reply(server, session, WIRE_OP_ATTACH, lease->record, lease->pidfd);
 	return 0;
 }
@@ -218,10 +223,10 @@ static int op_kill(struct server *server, struct session *session, struct wire_i
 	if (lease == NULL)
 		return 0;
 	if (server->link.fd < 0) {
-		audit_decision(server, session, WIRE_OP_KILL, WIRE_ERR_SPAWNER_DOWN, "", lease->record, uuid);
+		audit_decision(session, WIRE_OP_KILL, WIRE_ERR_SPAWNER_DOWN, "", lease->record, uuid);
 		return refuse(server, session, WIRE_OP_KILL, WIRE_ERR_SPAWNER_DOWN, "");
 	}
-	audit_decision(server, session, WIRE_OP_KILL, WIRE_ERR_OK, "", lease->record, uuid);
+	audit_decision(session, WIRE_OP_KILL, WIRE_ERR_OK, "", lease->record, uuid);
 	link_kill(server, lease);
 	session_reply(server, session, WIRE_OP_KILL, NULL, -1);
 	return 0;

@@ -157,9 +157,9 @@ void rendezvous_end(struct server *server);
 
 /* ---- audit.c ------------------------------------------------------------------------------------------------------- */
 
-/* One line for a decision about a client. object: what it was about, or "". record and verdict may be NULL. */
-void audit_decision(struct server *server, const struct session *session, enum wire_op op, enum wire_error_code code,
-		    const char *object, const struct wire_lease *record, const uint8_t uuid[16]);
+/* One line for a decision about a client. object: what it was about, or "". record may be NULL. */
+void audit_decision(const struct session *session, enum wire_op op, enum wire_error_code code, const char *object,
+		    const struct wire_lease *record, const uint8_t uuid[16]);
 /* A peer broke the protocol or a bound. account NULL: counted with everybody's. */
 void audit_violation(struct server *server, struct account *account, uid_t uid, pid_t pid, const char *why);
 /* Something about a lease that no client asked for. */

@@ -150,7 +150,7 @@ void session_expired(struct server *server, struct session *session)
 	const struct wire_error error = { .code = WIRE_ERR_TIMEOUT };
 
 	if (session->pending != NULL) {
-		audit_decision(server, session, WIRE_OP_ACQUIRE, WIRE_ERR_TIMEOUT, "spawner", session->pending->record,
+		audit_decision(session, WIRE_OP_ACQUIRE, WIRE_ERR_TIMEOUT, "spawner", session->pending->record,
 			       session->pending->record->uuid);
 		session_answer_pending(server, session->pending, &error);
 		return;

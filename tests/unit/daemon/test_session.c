@@ -157,12 +157,12 @@ static void D35_every_length_of_an_acquire(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
-static void K03_wrong_descriptors_end_the_session(void **state)
+static void D18_K03_wrong_descriptors_end_the_session(void **state)
 {
 	struct fixture *fx = *state;
 	struct wire_acquire ask = acquire_mock(1);
 	size_t before = open_fds();
-	int wrong[5], pair[2];
+	int wrong[7], pair[2];
 
 	assert_return_code(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), errno);
 	wrong[0] = open("/", O_RDONLY | O_DIRECTORY);
@@ -170,7 +170,9 @@ static void K03_wrong_descriptors_end_the_session(void **state)
 	wrong[2] = open("/", O_PATH);
 	wrong[3] = pair[0];
 	wrong[4] = socket(AF_INET, SOCK_STREAM, 0);
-	for (size_t i = 0; i < 5; i++) {
+	wrong[5] = client_open(fx); /* a session with the broker itself: it would not end with its client */
+	wrong[6] = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	for (size_t i = 0; i < 7; i++) {
 		int fd = client_open(fx);
 
 		client_send(fd, WIRE_OP_ACQUIRE, &ask, &wrong[i], 1);
@@ -181,6 +183,7 @@ static void K03_wrong_descriptors_end_the_session(void **state)
 			(void)close(wrong[i]);
 	}
 	(void)close(pair[1]);
+	fixture_run(fx);
 	assert_int_equal(open_fds(), before);
 	assert_int_equal(fx->server.leases.count, 0);
 	assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 0);
@@ -383,7 +386,7 @@ int main(void)
 		T(another_version_is_told_so),
 		T(D35_hostile_bytes),
 		T(D35_every_length_of_an_acquire),
-		T(K03_wrong_descriptors_end_the_session),
+		T(D18_K03_wrong_descriptors_end_the_session),
 		T(K15_too_many_descriptors),
 		T(K15_sessions_of_one_user_are_bounded),
 		T(K15_sessions_of_all_are_bounded),
