@@ -45,7 +45,8 @@ static int check_disks(const struct spec *spec, struct spec_error *ret)
 		for (size_t j = 0; j < i; j++) {
 			(void)snprintf(where, sizeof(where), ".disks[%zu].id", i);
 			if (strcmp(spec->disks[i].id, spec->disks[j].id) == 0)
-				return spec_fail(ret, where, "an id no other disk has", "\"%s\" is the id of disk %zu too", spec->disks[i].id, j);
+				return spec_fail(ret, where, "an id no other disk has", "\"%s\" is the id of disk %zu too",
+						 spec->disks[i].id, j);
 		}
 	}
 	return 0;
@@ -85,7 +86,8 @@ int spec_check(const struct spec *spec, struct spec_error *ret)
 	if (spec->kernel == NULL && spec->cmdline != NULL)
 		return spec_fail(ret, ".kernel", "path of a file", "is missing: a command line needs a kernel");
 	if (spec->kernel_only && (spec->initrd != NULL || spec->kernel == NULL))
-		return spec_fail(ret, ".kernel_only", "false", "is true, yet there is %s", spec->kernel == NULL ? "no kernel" : "an initrd");
+		return spec_fail(ret, ".kernel_only", "false", "is true, yet there is %s",
+				 spec->kernel == NULL ? "no kernel" : "an initrd");
 	r = check_disks(spec, ret);
 	if (r == 0)
 		r = check_nics(spec, ret);

@@ -9,7 +9,9 @@
 #include "common/cleanup.h"
 #include "common/messages.h"
 
-static const struct field_choice accels[] = { { "auto", SPEC_ACCEL_AUTO }, { "kvm", SPEC_ACCEL_KVM }, { "tcg", SPEC_ACCEL_TCG }, { 0 } };
+static const struct field_choice accels[] = {
+	{ "auto", SPEC_ACCEL_AUTO }, { "kvm", SPEC_ACCEL_KVM }, { "tcg", SPEC_ACCEL_TCG }, { 0 }
+};
 static const struct field_choice consoles[] = { { "serial", SPEC_CONSOLE_SERIAL }, { "none", SPEC_CONSOLE_NONE }, { 0 } };
 static const struct field_choice nets[] = { { "tap", SPEC_NET_TAP }, { "passt", SPEC_NET_PASST }, { 0 } };
 static const struct field_choice wants[] = {
@@ -27,6 +29,7 @@ _Static_assert(SPEC_DISKS_MAX + 1 + SPEC_NICS_MAX <= WIRE_ASSETS_MAX, "every fil
 #define TEXT_WANT "no, prefer, require"
 
 /* { path, type, default, allowed, meaning }, scope, type, offset, min, max, choices. A default of "" is an unset string. */
+/* clang-format off */
 static const struct field fields[] = {
 	{ { "name", "string", "", TEXT_NAME, "name of the sandbox, unique among the user's running ones" },
 	  SCOPE_SPEC, FIELD_NAME, AT(name), 1, SPEC_NAME_MAX, NULL },
@@ -36,14 +39,16 @@ static const struct field fields[] = {
 	  SCOPE_SPEC, FIELD_PATH, AT(kernel), 1, SPEC_PATH_MAX, NULL },
 	{ { "initrd", "path", "", "path of a file", "guest initial RAM disk" },
 	  SCOPE_SPEC, FIELD_PATH, AT(initrd), 1, SPEC_PATH_MAX, NULL },
-	{ { "kernel_only", "boolean", "false", "true, false", "the kernel brings its own root: needs neither initrd nor disk" },
+	{ { "kernel_only", "boolean", "false", "true, false",
+	    "the kernel brings its own root: needs neither initrd nor disk" },
 	  SCOPE_SPEC, FIELD_BOOL, AT(kernel_only), 0, 1, NULL },
 	{ { "cmdline", "string", "", "at most 1900 printable ASCII characters",
 	    "guest kernel command line, put behind the driver's own words so that it wins" },
 	  SCOPE_SPEC, FIELD_LINE, AT(cmdline), 0, SPEC_CMDLINE_MAX, NULL },
 	{ { "machine", "string", "", TEXT_NAME ", known to the driver", "machine type; the driver's default when absent" },
 	  SCOPE_SPEC, FIELD_NAME, AT(machine), 1, SPEC_NAME_MAX, NULL },
-	{ { "memory", "size", "2048", "1 to 16777216 MiB, as a number of MiB or a string such as \"512M\", \"2G\"", "guest memory" },
+	{ { "memory", "size", "2048", "1 to 16777216 MiB, as a number of MiB or a string such as \"512M\", \"2G\"",
+	    "guest memory" },
 	  SCOPE_SPEC, FIELD_SIZE, AT(memory_mib), 1, WIRE_MEMORY_MAX, NULL },
 	{ { "vcpus", "number", "1", "1 to 1024", "virtual CPUs" },
 	  SCOPE_SPEC, FIELD_NUMBER, AT(vcpus), 1, WIRE_VCPUS_MAX, NULL },
@@ -90,6 +95,7 @@ static const struct field fields[] = {
 	    "how long the guest may take to power off before the VMM is told to quit" },
 	  SCOPE_SPEC, FIELD_TIME, AT(stop_ms), 0, SPEC_STOP_MAX_MS, NULL },
 };
+/* clang-format on */
 
 const struct field *field_all(size_t *ret_count)
 {

@@ -19,8 +19,10 @@ struct list {
 };
 
 static const struct list lists[] = {
-	{ "disks", SCOPE_DISK, SPEC_DISKS_MAX, sizeof(struct spec_disk), offsetof(struct spec, disks), offsetof(struct spec, disk_count) },
-	{ "nics", SCOPE_NIC, SPEC_NICS_MAX, sizeof(struct spec_nic), offsetof(struct spec, nics), offsetof(struct spec, nic_count) },
+	{ "disks", SCOPE_DISK, SPEC_DISKS_MAX, sizeof(struct spec_disk), offsetof(struct spec, disks),
+	  offsetof(struct spec, disk_count) },
+	{ "nics", SCOPE_NIC, SPEC_NICS_MAX, sizeof(struct spec_nic), offsetof(struct spec, nics),
+	  offsetof(struct spec, nic_count) },
 };
 
 static const struct list *list_find(const char *key, size_t len)
@@ -59,7 +61,8 @@ static int list_commit(const struct list *list, struct spec *spec, struct spec_e
 {
 	size_t index = (*list_count(list, spec))++;
 
-	if (list->scope == SCOPE_DISK && spec->disks[index].id == NULL && asprintf(&spec->disks[index].id, "disk%zu", index) < 0) {
+	if (list->scope == SCOPE_DISK && spec->disks[index].id == NULL &&
+	    asprintf(&spec->disks[index].id, "disk%zu", index) < 0) {
 		spec->disks[index].id = NULL;
 		(*list_count(list, spec))--;
 		return spec_fail(ret, list->key, NULL, "out of memory");
@@ -70,8 +73,8 @@ static int list_commit(const struct list *list, struct spec *spec, struct spec_e
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 /* The members of one object that are plain fields of scope; prefix is "limits." inside that group. */
-static int parse_member(enum field_scope scope, void *base, const char *prefix, const char *key, json_t *value, const char *where,
-			struct spec_error *ret)
+static int parse_member(enum field_scope scope, void *base, const char *prefix, const char *key, json_t *value,
+			const char *where, struct spec_error *ret)
 {
 	char path[WHERE_MAX], full[64];
 	const struct field *field = NULL;
@@ -97,7 +100,7 @@ static int parse_list(const struct list *list, struct spec *spec, json_t *value,
 	{
 		const char *key;
 		json_t *member;
-		void *item;
+		void *item = NULL;
 		int r = list_begin(list, spec, &item, ret);
 
 		(void)snprintf(where, sizeof(where), ".%s[%zu]", list->key, index);
@@ -260,22 +263,22 @@ static int append_options(const struct list *list, void *item, char *text, struc
 static int append(const struct list *list, struct spec *spec, const char *value, struct spec_error *ret)
 {
 	const char *first = list->scope == SCOPE_DISK ? "path" : "network";
-	cleanup_free char *text = strdup(value);
-	char where[WHERE_MAX];
-	void *item;
-	int r;
+	char where[WHERE_MAX], *text;
+	void *item = NULL;
+	int r = list_begin(list, spec, &item, ret);
 
-	if (text == NULL)
-		return spec_fail(ret, list->key, NULL, "out of memory");
-	r = list_begin(list, spec, &item, ret);
 	if (r < 0)
 		return r;
+	text = strdup(value);
+	if (text == NULL)
+		return spec_fail(ret, list->key, NULL, "out of memory");
 	r = append_options(list, item, text, ret);
 	if (list->scope == SCOPE_NIC && strcmp(text, "passt") == 0)
 		first = "type";
 	(void)snprintf(where, sizeof(where), ".%s+", list->key);
 	if (r == 0)
 		r = field_set_text(field_find(list->scope, first), item, text, where, ret);
+	free(text);
 	if (r == 0)
 		r = list_commit(list, spec, ret);
 	if (r < 0)
@@ -284,7 +287,8 @@ static int append(const struct list *list, struct spec *spec, const char *value,
 }
 
 /* "disks[2].readonly": the element must exist. */
-static int set_element(const struct list *list, struct spec *spec, const char *field, const char *value, struct spec_error *ret)
+static int set_element(const struct list *list, struct spec *spec, const char *field, const char *value,
+		       struct spec_error *ret)
 {
 	const char *p = field + strlen(list->key) + 1;
 	size_t index = 0, count = *list_count(list, spec);

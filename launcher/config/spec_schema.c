@@ -32,11 +32,11 @@ static json_t *type_schema(const struct field *field)
 	case FIELD_NUMBER:
 		return json_pack("{s:s s:I s:I}", "type", "integer", "minimum", min, "maximum", max);
 	case FIELD_SIZE:
-		return json_pack("{s:[ss] s:I s:I s:s}", "type", "integer", "string", "minimum", min, "maximum", max, "pattern",
-				 "^[0-9]+(M|MiB|G|GiB|T|TiB)?$");
+		return json_pack("{s:[ss] s:I s:I s:s}", "type", "integer", "string", "minimum", min, "maximum", max,
+				 "pattern", "^[0-9]+(M|MiB|G|GiB|T|TiB)?$");
 	case FIELD_TIME:
-		return json_pack("{s:[ss] s:I s:I s:s}", "type", "integer", "string", "minimum", min / 1000, "maximum", max / 1000,
-				 "pattern", "^[0-9]+(ms|s|m)?$");
+		return json_pack("{s:[ss] s:I s:I s:s}", "type", "integer", "string", "minimum", min / 1000, "maximum",
+				 max / 1000, "pattern", "^[0-9]+(ms|s|m)?$");
 	case FIELD_BOOL:
 		return json_pack("{s:s}", "type", "boolean");
 	case FIELD_CHOICE:
@@ -77,7 +77,8 @@ static void add_list(json_t *top, const char *key, json_t *properties, const cha
 
 	if (required != NULL)
 		(void)json_object_set_new(item, "required", json_pack("[s]", required));
-	(void)json_object_set_new(top, key, json_pack("{s:s s:i s:o}", "type", "array", "maxItems", (int)max, "items", item));
+	(void)json_object_set_new(top, key,
+				  json_pack("{s:s s:i s:o}", "type", "array", "maxItems", (int)max, "items", item));
 }
 
 struct json_t *spec_schema(void)

@@ -8,11 +8,11 @@
 
 #include "postern/spec.h"
 
-#define SPEC_TEXT_MAX 262144u /* bytes of a spec file */
-#define SPEC_DEPTH_MAX 4u     /* deepest path: .nics[0].queues */
-#define SPEC_PATH_MAX 4095u   /* PATH_MAX without its NUL */
-#define SPEC_NAME_MAX 31u     /* NAME fields of the wire hold 32 bytes */
-#define SPEC_ID_MAX 20u       /* what virtio-blk shows as a serial number */
+#define SPEC_TEXT_MAX 262144u  /* bytes of a spec file */
+#define SPEC_DEPTH_MAX 4u      /* deepest path: .nics[0].queues */
+#define SPEC_PATH_MAX 4095u    /* PATH_MAX without its NUL */
+#define SPEC_NAME_MAX 31u      /* NAME fields of the wire hold 32 bytes */
+#define SPEC_ID_MAX 20u        /* what virtio-blk shows as a serial number */
 #define SPEC_CMDLINE_MAX 1900u /* x86 kernels take 2047; the driver puts its own words first */
 #define SPEC_STOP_MAX_MS 600000u
 
@@ -20,13 +20,13 @@
 enum field_scope { SCOPE_SPEC, SCOPE_DISK, SCOPE_NIC };
 
 enum field_type {
-	FIELD_PATH,   /* file name: anything but control characters */
-	FIELD_NAME,   /* [a-z0-9][a-z0-9._-]* */
-	FIELD_ID,     /* [a-z0-9][a-z0-9-]* */
-	FIELD_LINE,   /* printable text */
+	FIELD_PATH, /* file name: anything but control characters */
+	FIELD_NAME, /* [a-z0-9][a-z0-9._-]* */
+	FIELD_ID,   /* [a-z0-9][a-z0-9-]* */
+	FIELD_LINE, /* printable text */
 	FIELD_NUMBER,
-	FIELD_SIZE,   /* MiB, or with a unit */
-	FIELD_TIME,   /* seconds, or with a unit; kept in ms */
+	FIELD_SIZE, /* MiB, or with a unit */
+	FIELD_TIME, /* seconds, or with a unit; kept in ms */
 	FIELD_BOOL,
 	FIELD_CHOICE
 };
@@ -59,7 +59,8 @@ int field_set_text(const struct field *field, void *base, const char *text, cons
 
 /* The same from a JSON value. */
 struct json_t;
-int field_set_json(const struct field *field, void *base, const struct json_t *value, const char *where, struct spec_error *ret);
+int field_set_json(const struct field *field, void *base, const struct json_t *value, const char *where,
+		   struct spec_error *ret);
 
 /* The member as JSON; NULL when it is an unset string (or out of memory). New reference, the caller's. */
 struct json_t *field_to_json(const struct field *field, const void *base);

@@ -87,15 +87,17 @@ int spec_fail_unknown(struct spec_error *ret, enum field_scope scope, const char
 			best = d;
 			nearest = &rows[i];
 		}
-		used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, "%s%s", used > 0 ? ", " : "", rows[i].doc.path);
+		used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, "%s%s", used > 0 ? ", " : "",
+					 rows[i].doc.path);
 		if (used >= sizeof(allowed))
 			used = sizeof(allowed) - 1;
 	}
 	/* A cut list must not look like a complete one. */
 	if (used == sizeof(allowed) - 1)
-		memcpy(allowed + used - 3, "...", 3);
+		(void)snprintf(allowed + used - 3, 4, "...");
 	if (nearest != NULL)
-		return spec_fail(ret, where, allowed, "there is no field \"%s\"; did you mean \"%s\"?", key, nearest->doc.path);
+		return spec_fail(ret, where, allowed, "there is no field \"%s\"; did you mean \"%s\"?", key,
+				 nearest->doc.path);
 	return spec_fail(ret, where, allowed, "there is no field \"%s\"", key);
 }
 
@@ -126,7 +128,8 @@ static int set_string(const struct field *field, char **member, const char *text
 		return spec_fail(ret, where, field->doc.allowed, "has %zu characters, more than %u", len, field->max);
 	for (size_t i = 0; i < len; i++)
 		if (!char_ok(field->type, text[i], i == 0))
-			return spec_fail(ret, where, field->doc.allowed, "\"%.100s\" has a character that is not allowed, at %zu", text, i + 1);
+			return spec_fail(ret, where, field->doc.allowed,
+					 "\"%.100s\" has a character that is not allowed, at %zu", text, i + 1);
 	copy = strdup(text);
 	if (copy == NULL)
 		return spec_fail(ret, where, NULL, "out of memory");
@@ -142,8 +145,8 @@ struct unit {
 	uint64_t factor;
 };
 
-static const struct unit size_units[] = { { "", 1 }, { "M", 1 }, { "MiB", 1 }, { "G", 1024 }, { "GiB", 1024 },
-					  { "T", 1048576 }, { "TiB", 1048576 }, { 0 } };
+static const struct unit size_units[] = { { "", 1 },       { "M", 1 },       { "MiB", 1 },       { "G", 1024 },
+					  { "GiB", 1024 }, { "T", 1048576 }, { "TiB", 1048576 }, { 0 } };
 static const struct unit time_units[] = { { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { 0 } };
 static const struct unit no_units[] = { { "", 1 }, { 0 } };
 
@@ -161,7 +164,8 @@ static int set_number(const struct field *field, uint32_t *member, uint64_t valu
 }
 
 /* Digits and a unit, nothing else: no sign, no blank, no other base, nothing that wraps. */
-static int set_number_text(const struct field *field, uint32_t *member, const char *text, const char *where, struct spec_error *ret)
+static int set_number_text(const struct field *field, uint32_t *member, const char *text, const char *where,
+			   struct spec_error *ret)
 {
 	uint64_t value = 0;
 	const char *p = text;
@@ -180,7 +184,8 @@ static int set_number_text(const struct field *field, uint32_t *member, const ch
 
 /* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
-static int set_bool_text(const struct field *field, bool *member, const char *text, const char *where, struct spec_error *ret)
+static int set_bool_text(const struct field *field, bool *member, const char *text, const char *where,
+			 struct spec_error *ret)
 {
 	static const char *const yes[] = { "true", "yes", "on", "1" }, *const no[] = { "false", "no", "off", "0" };
 

@@ -9,8 +9,8 @@
 
 #define TCG_BECAUSE_PVM "/dev/kvm is the paravirtual KVM (kvm_pvm), which cannot run an ordinary kernel; accel kvm forces it"
 
-int accel_decide(const struct spec *spec, const struct wire_lease *lease, const struct driver *driver, bool kvm_pvm, bool *ret_kvm,
-		 const char **ret_reason, struct spec_error *ret)
+int accel_decide(const struct spec *spec, const struct wire_lease *lease, const struct driver *driver, bool kvm_pvm,
+		 bool *ret_kvm, const char **ret_reason, struct spec_error *ret)
 {
 	unsigned outcome = lease->grants[WIRE_GRANT_KVM];
 	bool granted = wire_outcome_ok(outcome) && driver->can.kvm;
@@ -22,7 +22,8 @@ int accel_decide(const struct spec *spec, const struct wire_lease *lease, const 
 		return 0;
 	case SPEC_ACCEL_KVM:
 		if (!granted)
-			return ask_refuse(ret, ".accel", "auto, tcg", "KVM %s; say accel tcg, or ask the administrator for KVM",
+			return ask_refuse(ret, ".accel", "auto, tcg",
+					  "KVM %s; say accel tcg, or ask the administrator for KVM",
 					  wire_outcome_text(outcome));
 		*ret_kvm = true;
 		*ret_reason = "the spec says so";

@@ -4,5 +4,5 @@
 
 #include "postern/driver.h"
 
-int accel_decide(const struct spec *spec, const struct wire_lease *lease, const struct driver *driver, bool kvm_pvm, bool *ret_kvm,
-		 const char **ret_reason, struct spec_error *ret);
+int accel_decide(const struct spec *spec, const struct wire_lease *lease, const struct driver *driver, bool kvm_pvm,
+		 bool *ret_kvm, const char **ret_reason, struct spec_error *ret);

@@ -90,7 +90,8 @@ static int fill_nics(const struct driver *driver, const struct spec *spec, struc
 		if (wire_set_chars(nic->network, sizeof(nic->network), spec->nics[i].network) < 0)
 			return ask_refuse(ret, where, "at most 31 characters", "is too long");
 		nic->queues = (uint8_t)spec->nics[i].queues;
-		nic->flags = want_flags(spec->nics[i].vhost, driver->can.vhost_net, WIRE_NIC_VHOST_WANT, WIRE_NIC_VHOST_REQUIRE);
+		nic->flags =
+			want_flags(spec->nics[i].vhost, driver->can.vhost_net, WIRE_NIC_VHOST_WANT, WIRE_NIC_VHOST_REQUIRE);
 		ask->nic_count++;
 	}
 	return 0;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -24,13 +25,13 @@ static int start(const char *path, int output, pid_t *ret_pid)
 {
 	static char locale[] = "LC_ALL=C", version[] = "--version";
 	char *const environment[] = { locale, NULL };
-	cleanup_free char *name = strdup(path);
+	char name[PATH_MAX];
 	char *const words[] = { name, version, NULL };
 	posix_spawn_file_actions_t actions;
 	int r;
 
-	if (name == NULL)
-		return -ENOMEM;
+	if (snprintf(name, sizeof(name), "%s", path) >= (int)sizeof(name))
+		return -ENAMETOOLONG;
 	r = posix_spawn_file_actions_init(&actions);
 	if (r != 0)
 		return -r;
@@ -97,7 +98,7 @@ int probe_run(const char *path, int timeout_ms, char ret_output[PROBE_OUTPUT_MAX
 	cleanup_fd int reader = -1, writer = -1;
 	char text[PROBE_OUTPUT_MAX + 1];
 	int pair[2], r, ended;
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (pipe2(pair, O_CLOEXEC) < 0)
 		return -errno;

@@ -17,14 +17,14 @@ struct qmp {
 	struct qmp_channel channel;
 	enum driver_state state;
 	char trouble[QMP_TROUBLE_MAX];
-	int over;              /* error of a session that has ended, 0 while it lives */
+	int over; /* error of a session that has ended, 0 while it lives */
 	bool greeted;
-	uint32_t last_id;      /* of the newest command */
-	uint32_t wanted;       /* command whose reply somebody waits for; 0 none */
-	json_t *reply;         /* and the reply, when it came */
-	bool refused;          /* the reply was an error */
-	uint32_t status_id;    /* query-status sent by an event handler; 0 none */
-	bool status_stale;     /* an event said that the status changed to something it does not name */
+	uint32_t last_id;   /* of the newest command */
+	uint32_t wanted;    /* command whose reply somebody waits for; 0 none */
+	json_t *reply;      /* and the reply, when it came */
+	bool refused;       /* the reply was an error */
+	uint32_t status_id; /* query-status sent by an event handler; 0 none */
+	bool status_stale;  /* an event said that the status changed to something it does not name */
 };
 
 /* ---- state and trouble ------------------------------------------------------------------------------------------- */
@@ -79,7 +79,8 @@ static const struct status_row statuses[] = {
 	/* QEMU stays alive after these two: nothing will ever run again. */
 	{ "internal-error", DRIVER_CRASHED, "the accelerator gave up on the guest (internal-error)" },
 	{ "guest-panicked", DRIVER_CRASHED, "the guest panicked" },
-	{ "io-error", DRIVER_PAUSED, "the guest is paused: an image could not be read or written; is its file system full?" },
+	{ "io-error", DRIVER_PAUSED,
+	  "the guest is paused: an image could not be read or written; is its file system full?" },
 	{ "watchdog", DRIVER_PAUSED, "the guest is paused: its watchdog fired" },
 };
 
@@ -154,7 +155,8 @@ static int handle_object(struct qmp *qmp, const json_t *object)
 
 	if (!qmp->greeted) {
 		if (!json_is_object(json_object_get(object, "QMP")))
-			return end_session(qmp, -EPROTO, "the VMM did not greet: it does not speak QMP on its control channel");
+			return end_session(qmp, -EPROTO,
+					   "the VMM did not greet: it does not speak QMP on its control channel");
 		qmp->greeted = true;
 		return 0;
 	}
@@ -329,21 +331,15 @@ int qmp_refresh(struct qmp *qmp, int deadline_ms)
 int qmp_handshake(struct qmp *qmp, int deadline_ms)
 {
 	uint64_t deadline = qmp_now_ms() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0);
-	uint64_t now;
 	int r = qmp->over;
 
 	if (r == 0)
 		r = wait_until(qmp, greeting_came, deadline);
 	if (r == -ETIMEDOUT)
 		say(qmp, "the VMM does not greet on its control channel");
-	for (int step = 0; step < 2 && r == 0; step++) {
-		int left;
-
-		now = qmp_now_ms();
-		left = now < deadline ? (int)(deadline - now) : 0;
-		r = step == 0 ? qmp_command(qmp, "qmp_capabilities", left, NULL) : qmp_refresh(qmp, left);
-	}
-	return r;
+	if (r == 0)
+		r = qmp_command(qmp, "qmp_capabilities", qmp_left_ms(deadline), NULL);
+	return r == 0 ? qmp_refresh(qmp, qmp_left_ms(deadline)) : r;
 }
 
 int qmp_dispatch(struct qmp *qmp)

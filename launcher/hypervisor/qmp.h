@@ -11,8 +11,8 @@
 
 #include "postern/driver.h"
 
-#define QMP_LINE_MAX 262144u      /* bytes of one line */
-#define QMP_DEPTH_MAX 16u         /* nesting of one line; query-hotpluggable-cpus needs 5 */
+#define QMP_LINE_MAX 262144u       /* bytes of one line */
+#define QMP_DEPTH_MAX 16u          /* nesting of one line; query-hotpluggable-cpus needs 5 */
 #define QMP_LINES_PER_SECOND 2048u /* QEMU throttles what a guest can provoke to a few a second */
 #define QMP_TROUBLE_MAX 256u
 

@@ -20,6 +20,13 @@ uint64_t qmp_now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+int qmp_left_ms(uint64_t deadline)
+{
+	uint64_t now = qmp_now_ms(), left = now < deadline ? deadline - now : 0;
+
+	return left > INT_MAX ? INT_MAX : (int)left;
+}
+
 /* The parser recurses; what is too deep does not get to it. */
 static bool too_deep(const char *line, size_t len)
 {
@@ -104,8 +111,7 @@ static int wait_for(int fd, short events, uint64_t deadline)
 	struct pollfd pfd = { .fd = fd, .events = events };
 
 	for (;;) {
-		uint64_t now = qmp_now_ms(), left = now < deadline ? deadline - now : 0;
-		int n = poll(&pfd, 1, left > INT_MAX ? INT_MAX : (int)left);
+		int n = poll(&pfd, 1, qmp_left_ms(deadline));
 
 		/* An error or a hang-up shows itself in the read or write that follows. */
 		if (n > 0)

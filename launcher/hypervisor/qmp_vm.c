@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 #include "qmp.h"
+#include "qmp_channel.h"
 
 struct driver_vm {
 	struct qmp *qmp;
@@ -53,10 +54,11 @@ int qmp_vm_ready(struct driver_vm *vm, int deadline_ms)
 
 int qmp_vm_resume(struct driver_vm *vm, int deadline_ms)
 {
+	uint64_t deadline = qmp_now_ms() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0);
 	int r = qmp_command(vm->qmp, "cont", deadline_ms, NULL);
 
 	if (r == 0)
-		r = qmp_refresh(vm->qmp, deadline_ms);
+		r = qmp_refresh(vm->qmp, qmp_left_ms(deadline));
 	/* A guest may be done before we look. */
 	if (qmp_state(vm->qmp) == DRIVER_SHUTDOWN)
 		return 0;
@@ -67,10 +69,11 @@ int qmp_vm_resume(struct driver_vm *vm, int deadline_ms)
 
 int qmp_vm_pause(struct driver_vm *vm, int deadline_ms)
 {
+	uint64_t deadline = qmp_now_ms() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0);
 	int r = qmp_command(vm->qmp, "stop", deadline_ms, NULL);
 
 	if (r == 0)
-		r = qmp_refresh(vm->qmp, deadline_ms);
+		r = qmp_refresh(vm->qmp, qmp_left_ms(deadline));
 	if (r < 0)
 		return r;
 	return qmp_state(vm->qmp) == DRIVER_PAUSED || qmp_state(vm->qmp) == DRIVER_HELD ? 0 : -EIO;

@@ -38,8 +38,8 @@ static int refuse(struct spec_error *ret, int error, const char *text, const cha
  * reaches what listens on the user's loopback. Standard error stays ours, for the log. */
 static int spawn(int socket, pid_t *ret_pid)
 {
-	static char name[] = "passt", foreground[] = "--foreground", quiet[] = "--quiet", fd[] = "--fd=3", no_gateway[] = "--no-map-gw",
-		    tcp[] = "--tcp-ports=none", udp[] = "--udp-ports=none";
+	static char name[] = "passt", foreground[] = "--foreground", quiet[] = "--quiet", fd[] = "--fd=3",
+		    no_gateway[] = "--no-map-gw", tcp[] = "--tcp-ports=none", udp[] = "--udp-ports=none";
 	char *const words[] = { name, foreground, quiet, fd, no_gateway, tcp, udp, NULL };
 	posix_spawn_file_actions_t actions;
 	int r = posix_spawn_file_actions_init(&actions);
@@ -76,7 +76,9 @@ int passt_start(struct passt **ret, int *ret_socket, struct spec_error *ret_why)
 	r = spawn(theirs, &passt->pid);
 	if (r < 0) {
 		free(passt);
-		return refuse(ret_why, r, "start passt", r == -ENOENT ? "install passt, or use a network of the policy" : "use a network of the policy");
+		return refuse(ret_why, r, "start passt",
+			      r == -ENOENT ? "install passt, or use a network of the policy"
+					   : "use a network of the policy");
 	}
 	passt->pidfd = pidfd_open(passt->pid, 0);
 	if (passt->pidfd < 0) {

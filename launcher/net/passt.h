@@ -6,8 +6,9 @@
 
 struct passt;
 
-/* Start passt. *ret_socket is the VMM's end (stream, the framing of QEMU's -netdev stream), the caller's to pass on and close;
- * passt ends when that end is closed everywhere. The caller ends *ret with passt_stop(). On failure *ret_why says what to do. */
+/* Start passt. *ret_socket is the VMM's end (stream, the framing of QEMU's -netdev stream), the caller's to pass on and
+ * close; passt ends when that end is closed everywhere. The caller ends *ret with passt_stop(). On failure *ret_why says
+ * what to do. */
 int passt_start(struct passt **ret, int *ret_socket, struct spec_error *ret_why);
 
 /* A pidfd that becomes readable when passt ends; passt's. */

@@ -90,8 +90,9 @@ static void put_caps(void)
 		put("\"capabilities\":null,");
 		return;
 	}
-	put("\"capabilities\":{\"inheritable\":\"%08x%08x\",\"permitted\":\"%08x%08x\",\"effective\":\"%08x%08x\",", data[1].inheritable,
-	    data[0].inheritable, data[1].permitted, data[0].permitted, data[1].effective, data[0].effective);
+	put("\"capabilities\":{\"inheritable\":\"%08x%08x\",\"permitted\":\"%08x%08x\",\"effective\":\"%08x%08x\",",
+	    data[1].inheritable, data[0].inheritable, data[1].permitted, data[0].permitted, data[1].effective,
+	    data[0].effective);
 	put("\"bounding\":\"%016llx\",\"ambient\":\"%016llx\"},", (unsigned long long)bounding_set(),
 	    (unsigned long long)ambient_set());
 }
@@ -143,8 +144,8 @@ static void put_fds(void)
 			continue;
 		if (fstat(fd, &st) < 0)
 			memset(&st, 0, sizeof(st));
-		put("%s{\"fd\":%d,\"type\":\"%s\",\"access\":\"%s\",\"dev\":%llu,\"ino\":%llu}", comma, fd, type_of(st.st_mode),
-		    access_of(flags), (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+		put("%s{\"fd\":%d,\"type\":\"%s\",\"access\":\"%s\",\"dev\":%llu,\"ino\":%llu}", comma, fd,
+		    type_of(st.st_mode), access_of(flags), (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 		comma = ",";
 	}
 	put("],");
@@ -171,12 +172,14 @@ static void put_tree(const char *path, int depth)
 		char below[256];
 		int len = snprintf(below, sizeof(below), "%s/%s", path, plain(entry->d_name));
 
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || len < 0 || (size_t)len >= sizeof(below))
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || len < 0 ||
+		    (size_t)len >= sizeof(below))
 			continue;
 		count++;
 		put("%s\"%s\"", report[used - 1] == '[' ? "" : ",", below);
 		/* /usr is the host's; /proc says nothing about what was given. */
-		if (depth < DEPTH_MAX && entry->d_type == DT_DIR && strcmp(below, "/proc") != 0 && strcmp(below, "/usr") != 0)
+		if (depth < DEPTH_MAX && entry->d_type == DT_DIR && strcmp(below, "/proc") != 0 &&
+		    strcmp(below, "/usr") != 0)
 			put_tree(below, depth + 1);
 	}
 	(void)closedir(directory);

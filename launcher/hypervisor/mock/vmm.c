@@ -118,18 +118,19 @@ static bool act(struct vmm *vmm, const char *command, unsigned long id)
 			vmm->status = "paused";
 			event("STOP", "");
 		}
-	} else if (strcmp(command, "quit") == 0 ||
-		   (strcmp(command, "system_powerdown") == 0 && strcmp(vmm->status, "running") == 0 && !told(vmm, "ignore-powerdown"))) {
+	} else if (strcmp(command, "quit") == 0 || (strcmp(command, "system_powerdown") == 0 &&
+						    strcmp(vmm->status, "running") == 0 && !told(vmm, "ignore-powerdown"))) {
 		control("{\"return\":{},\"id\":%lu}\r\n", id);
-		event("SHUTDOWN", command[0] == 'q' ? "\"guest\":false,\"reason\":\"host-qmp-quit\"" :
-						       "\"guest\":true,\"reason\":\"guest-shutdown\"");
+		event("SHUTDOWN", command[0] == 'q' ? "\"guest\":false,\"reason\":\"host-qmp-quit\""
+						    : "\"guest\":true,\"reason\":\"guest-shutdown\"");
 		exit(0);
 	} else if (strcmp(command, "query-status") == 0) {
 		control("{\"return\":{\"status\":\"%s\",\"singlestep\":false,\"running\":%s},\"id\":%lu}\r\n", vmm->status,
 			strcmp(vmm->status, "running") == 0 ? "true" : "false", id);
 		return false;
 	} else if (strcmp(command, "query-version") == 0) {
-		control("{\"return\":{\"package\":\"postern-mock-vmm\",\"version\":\"%s\"},\"id\":%lu}\r\n", POSTERN_VERSION, id);
+		control("{\"return\":{\"package\":\"postern-mock-vmm\",\"version\":\"%s\"},\"id\":%lu}\r\n", POSTERN_VERSION,
+			id);
 		return false;
 	} else if (strcmp(command, "self") == 0) {
 		size_t len;
@@ -138,7 +139,8 @@ static bool act(struct vmm *vmm, const char *command, unsigned long id)
 		send_text(SLOT_CONTROL, text, len);
 		return false;
 	} else if (strcmp(command, "qmp_capabilities") != 0 && strcmp(command, "system_powerdown") != 0) {
-		control("{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"there is no such command\"},\"id\":%lu}\r\n", id);
+		control("{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"there is no such command\"},\"id\":%lu}\r\n",
+			id);
 		return false;
 	}
 	return true;
@@ -281,7 +283,8 @@ int main(int argc, char **argv)
 	vmm.console = fcntl(SLOT_CONSOLE, F_GETFD) >= 0;
 	control("{\"QMP\":{\"version\":{\"package\":\"postern-mock-vmm\"},\"capabilities\":[]}}\r\n");
 	for (;;) {
-		struct pollfd fds[] = { { .fd = SLOT_CONTROL, .events = POLLIN }, { .fd = vmm.console ? SLOT_CONSOLE : -1, .events = POLLIN } };
+		struct pollfd fds[] = { { .fd = SLOT_CONTROL, .events = POLLIN },
+					{ .fd = vmm.console ? SLOT_CONSOLE : -1, .events = POLLIN } };
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			give_up("poll: %s", strerror(errno));

@@ -142,7 +142,8 @@ static void write_boot(struct writer *w)
 		OPTION(w, "-initrd", RUN_INITRD);
 	}
 	/* The user's words last: of a parameter that comes twice the kernel takes the last. */
-	OPTION(w, "-append", "%spanic=1%s%s", console, spec->cmdline != NULL ? " " : "", spec->cmdline != NULL ? spec->cmdline : "");
+	OPTION(w, "-append", "%spanic=1%s%s", console, spec->cmdline != NULL ? " " : "",
+	       spec->cmdline != NULL ? spec->cmdline : "");
 }
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
@@ -175,11 +176,12 @@ static void write_disk(struct writer *w, size_t index)
 		return;
 	driver = S_ISBLK(w->plan->assets[slot - SLOT_ASSET].mode) ? "host_device" : "file";
 	set = fdset(w, slot);
-	OPTION(w, "-blockdev", "driver=%s,node-name=file-%s,filename=/dev/fdset/%u,aio=threads,read-only=%s,auto-read-only=off", driver,
+	OPTION(w, "-blockdev",
+	       "driver=%s,node-name=file-%s,filename=/dev/fdset/%u,aio=threads,read-only=%s,auto-read-only=off", driver,
 	       disk->id, set, readonly);
 	OPTION(w, "-blockdev", "driver=raw,node-name=raw-%s,file=file-%s,read-only=%s", disk->id, disk->id, readonly);
-	OPTION(w, "-device", "virtio-blk-%s,id=virtio-%s,drive=raw-%s,serial=%s,config-wce=off%s", bus(w), disk->id, disk->id, disk->id,
-	       no_rom(w));
+	OPTION(w, "-device", "virtio-blk-%s,id=virtio-%s,drive=raw-%s,serial=%s,config-wce=off%s", bus(w), disk->id,
+	       disk->id, disk->id, no_rom(w));
 }
 
 /* "a" or "a:b:c" */
@@ -212,8 +214,8 @@ static void write_tap(struct writer *w, size_t index, const struct wire_nic *nic
 		(void)snprintf(queues, sizeof(queues), ",mq=on,vectors=%u", 2 * count + 2);
 	else if (count > 1)
 		(void)snprintf(queues, sizeof(queues), ",mq=on");
-	OPTION(w, "-device", "virtio-net-%s,id=nic%zu,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", bus(w), index, index, mac[0],
-	       mac[1], mac[2], mac[3], mac[4], mac[5], queues, no_rom(w));
+	OPTION(w, "-device", "virtio-net-%s,id=nic%zu,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", bus(w), index,
+	       index, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], queues, no_rom(w));
 }
 
 /* passt shares its network with nobody, so the address needs only to be stable: it is made from the sandbox's UUID. */
@@ -223,8 +225,8 @@ static void write_passt(struct writer *w, size_t index)
 	int slot = SLOT_ASSET + take(w, &w->ctx->passt, "passt", false, true);
 
 	OPTION(w, "-netdev", "stream,id=net%zu,server=off,addr.type=fd,addr.str=%d", index, slot);
-	OPTION(w, "-device", "virtio-net-%s,id=nic%zu,netdev=net%zu,mac=52:54:00:%02x:%02x:%02x%s", bus(w), index, index, uuid[13],
-	       uuid[14], uuid[15], no_rom(w));
+	OPTION(w, "-device", "virtio-net-%s,id=nic%zu,netdev=net%zu,mac=52:54:00:%02x:%02x:%02x%s", bus(w), index, index,
+	       uuid[13], uuid[14], uuid[15], no_rom(w));
 }
 
 static int write_nics(struct writer *w, struct spec_error *ret)
@@ -257,8 +259,8 @@ static void write_devices(struct writer *w)
 	/* The id must be the lease's: the broker has set it already, and the filter answers an attempt to change it with
 	 * success without doing anything. */
 	if (wire_outcome_ok(w->ctx->lease->grants[WIRE_GRANT_VHOST_VSOCK]))
-		OPTION(w, "-device", "vhost-vsock-%s,id=vsock0,vhostfd=%d,guest-cid=%u%s", bus(w), SLOT_VSOCK, w->ctx->lease->cid,
-		       no_rom(w));
+		OPTION(w, "-device", "vhost-vsock-%s,id=vsock0,vhostfd=%d,guest-cid=%u%s", bus(w), SLOT_VSOCK,
+		       w->ctx->lease->cid, no_rom(w));
 }
 
 /* Whether everything the spec names was opened. */
@@ -280,10 +282,11 @@ static int check_files(const struct driver_context *ctx, struct spec_error *ret)
 int qemu_plan(struct driver_context *ctx, struct plan *plan, struct spec_error *ret)
 {
 	struct writer w = { .ctx = ctx, .machine = qemu_machine(ctx->spec->machine), .plan = plan };
-	int r = check_files(ctx, ret);
+	int r;
 
-	if (r == 0 && w.machine == NULL)
-		r = ask_refuse(ret, ".machine", QEMU_MACHINES, "\"%s\" is no machine of this driver", ctx->spec->machine);
+	if (w.machine == NULL)
+		return ask_refuse(ret, ".machine", QEMU_MACHINES, "\"%s\" is no machine of this driver", ctx->spec->machine);
+	r = check_files(ctx, ret);
 	if (r < 0)
 		return r;
 	WORD(&w, "%s", ctx->path);

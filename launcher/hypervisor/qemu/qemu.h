@@ -4,7 +4,7 @@
 
 #include "postern/driver.h"
 
-#define QEMU_VCPUS_MAX 240u     /* above that, x86 needs an interrupt remapper */
+#define QEMU_VCPUS_MAX 240u /* above that, x86 needs an interrupt remapper */
 #define QEMU_MEMORY_MIN_MIB 8u
 #define QEMU_PROBE_MAJOR_MIN 7u /* -netdev stream and the machine options used here */
 

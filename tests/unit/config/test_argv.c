@@ -21,8 +21,8 @@
 #include "postern/driver.h"
 
 _Static_assert((int)DRIVER_KIND_QEMU == (int)POLICY_DRIVER_QEMU && (int)DRIVER_KIND_MOCK == (int)POLICY_DRIVER_MOCK &&
-		       (int)DRIVER_KIND_FIRECRACKER == (int)POLICY_DRIVER_FIRECRACKER && (int)DRIVER_KIND_CLH == (int)POLICY_DRIVER_CLH &&
-		       (int)DRIVER_KIND_ACRN == (int)POLICY_DRIVER_ACRN,
+		       (int)DRIVER_KIND_FIRECRACKER == (int)POLICY_DRIVER_FIRECRACKER &&
+		       (int)DRIVER_KIND_CLH == (int)POLICY_DRIVER_CLH && (int)DRIVER_KIND_ACRN == (int)POLICY_DRIVER_ACRN,
 	       "driver_kind are the policy's numbers");
 
 #define GOLDEN_MAX 16384u
@@ -54,15 +54,21 @@ static void world_open(struct world *w, const char *json)
 
 static void world_open_files(struct world *w)
 {
-	w->ctx = (struct driver_context){ .spec = w->spec, .lease = &w->lease, .probe = &w->probe, .path = "/usr/bin/vmm", .kernel = -1, .initrd = -1, .passt = -1 };
+	w->ctx = (struct driver_context){ .spec = w->spec,
+					  .lease = &w->lease,
+					  .probe = &w->probe,
+					  .path = "/usr/bin/vmm",
+					  .kernel = -1,
+					  .initrd = -1,
+					  .passt = -1 };
 	if (w->spec->kernel != NULL)
 		w->ctx.kernel = open(SOURCE_ROOT "/meson.build", O_RDONLY | O_CLOEXEC);
 	if (w->spec->initrd != NULL)
 		w->ctx.initrd = open(SOURCE_ROOT "/meson.build", O_RDONLY | O_CLOEXEC);
 	for (size_t i = 0; i < SPEC_DISKS_MAX; i++)
-		w->ctx.disks[i] = i >= w->spec->disk_count	  ? -1 :
-				  w->spec->disks[i].readonly ? open(SOURCE_ROOT "/meson.build", O_RDONLY | O_CLOEXEC) :
-							       memfd_create("disk", MFD_CLOEXEC);
+		w->ctx.disks[i] = i >= w->spec->disk_count     ? -1
+				  : w->spec->disks[i].readonly ? open(SOURCE_ROOT "/meson.build", O_RDONLY | O_CLOEXEC)
+							       : memfd_create("disk", MFD_CLOEXEC);
 	for (size_t i = 0; i < w->spec->nic_count; i++)
 		if (w->spec->nics[i].kind == SPEC_NET_PASST)
 			w->ctx.passt = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -116,7 +122,11 @@ static void print_plan(const struct plan *plan, char text[GOLDEN_MAX])
 	size_t used = 0;
 
 	for (const char *word = plan->words; word < plan->words + plan->word_bytes; word += strlen(word) + 1)
-		used += (size_t)snprintf(text + used, GOLDEN_MAX - used, "%s%s", used == 0 ? "" : word[0] == '-' ? "\n" : " ", word);
+		used += (size_t)snprintf(text + used, GOLDEN_MAX - used, "%s%s",
+					 used == 0        ? ""
+					 : word[0] == '-' ? "\n"
+							  : " ",
+					 word);
 	for (size_t i = 0; i < plan->asset_count; i++)
 		used += (size_t)snprintf(text + used, GOLDEN_MAX - used, "\nasset %zu: %s%s%s", i, plan->assets[i].name,
 					 plan->assets[i].copy ? " copy" : "", plan->assets[i].writable ? " writable" : "");
@@ -179,7 +189,8 @@ static void qemu_everything(void **state)
 	(void)state;
 	world_open(&w, "{" BOOT ", \"machine\": \"pc\", \"cmdline\": \"root=/dev/vda console=ttyS1\", \"vsock\": \"prefer\","
 		       "\"disks\": [{\"path\": \"/d\"}, {\"path\": \"/e\", \"id\": \"data\", \"readonly\": true}],"
-		       "\"nics\": [{\"network\": \"lan\", \"queues\": 2}, {\"type\": \"passt\"}, {\"network\": \"dmz\", \"vhost\": \"no\"},"
+		       "\"nics\": [{\"network\": \"lan\", \"queues\": 2}, {\"type\": \"passt\"}, {\"network\": \"dmz\", "
+		       "\"vhost\": \"no\"},"
 		       "{\"network\": \"lan\"}]}");
 	world_plan(&w, true);
 	golden("everything", w.plan);
@@ -194,8 +205,11 @@ static void qemu_microvm(void **state)
 	struct world w;
 
 	(void)state;
-	world_open(&w, "{" BOOT ", \"machine\": \"microvm\", \"console\": \"none\", \"vsock\": \"require\", \"disks\": [{\"path\": \"/d\"}],"
-		       "\"nics\": [{\"network\": \"lan\", \"queues\": 2}]}");
+	world_open(
+		&w,
+		"{" BOOT
+		", \"machine\": \"microvm\", \"console\": \"none\", \"vsock\": \"require\", \"disks\": [{\"path\": \"/d\"}],"
+		"\"nics\": [{\"network\": \"lan\", \"queues\": 2}]}");
 	world_plan(&w, true);
 	golden("microvm", w.plan);
 	world_close(&w);
@@ -273,7 +287,8 @@ static uint32_t asked(const char *json, struct driver_probe probe, struct wire_a
 
 static void what_is_asked(void **state)
 {
-	const struct driver_probe old = { 7, 2, "7.2.22", false }, new = { 9, 0, "9.0", false }, pvm = { 7, 2, "7.2.22", true };
+	const struct driver_probe old = { 7, 2, "7.2.22", false }, new = { 9, 0, "9.0", false },
+				  pvm = { 7, 2, "7.2.22", true };
 	struct wire_acquire ask;
 
 	(void)state;
@@ -283,14 +298,16 @@ static void what_is_asked(void **state)
 	assert_int_equal(asked("{" BOOT ", \"accel\": \"kvm\"}", pvm, &ask), WIRE_KVM_WANT | WIRE_KVM_REQUIRE);
 	assert_int_equal(asked("{" BOOT ", \"accel\": \"tcg\"}", new, &ask), 0);
 	assert_int_equal(asked("{\"hypervisor\": \"mock\"}", old, &ask), 0);
-	assert_int_equal(asked("{\"hypervisor\": \"mock\", \"accel\": \"kvm\"}", old, &ask), WIRE_KVM_WANT | WIRE_KVM_REQUIRE | WIRE_KVM_FD_OK);
-	assert_int_equal(asked("{" BOOT ", \"accel\": \"tcg\", \"vsock\": \"require\", \"label\": \"require\", \"survive\": true,"
-			       "\"shared_netns\": true, \"label_type\": \"strict\", \"vcpus\": 3, \"memory\": 77,"
-			       "\"limits\": {\"memory\": 1, \"swap\": 2, \"pids\": 3, \"cpu_percent\": 4, \"io_weight\": 5},"
-			       "\"nics\": [{\"type\": \"passt\"}, {\"network\": \"lan\", \"queues\": 4, \"vhost\": \"require\"},"
-			       "{\"network\": \"b\", \"vhost\": \"no\"}]}",
-			       old, &ask),
-			 WIRE_VSOCK_WANT | WIRE_VSOCK_REQUIRE | WIRE_LABEL_REQUIRE | WIRE_SURVIVE | WIRE_NETNS_SHARED);
+	assert_int_equal(asked("{\"hypervisor\": \"mock\", \"accel\": \"kvm\"}", old, &ask),
+			 WIRE_KVM_WANT | WIRE_KVM_REQUIRE | WIRE_KVM_FD_OK);
+	assert_int_equal(
+		asked("{" BOOT ", \"accel\": \"tcg\", \"vsock\": \"require\", \"label\": \"require\", \"survive\": true,"
+		      "\"shared_netns\": true, \"label_type\": \"strict\", \"vcpus\": 3, \"memory\": 77,"
+		      "\"limits\": {\"memory\": 1, \"swap\": 2, \"pids\": 3, \"cpu_percent\": 4, \"io_weight\": 5},"
+		      "\"nics\": [{\"type\": \"passt\"}, {\"network\": \"lan\", \"queues\": 4, \"vhost\": \"require\"},"
+		      "{\"network\": \"b\", \"vhost\": \"no\"}]}",
+		      old, &ask),
+		WIRE_VSOCK_WANT | WIRE_VSOCK_REQUIRE | WIRE_LABEL_REQUIRE | WIRE_SURVIVE | WIRE_NETNS_SHARED);
 	assert_int_equal(ask.nic_count, 2);
 	assert_string_equal(ask.nics[0].network, "lan");
 	assert_int_equal(ask.nics[0].queues, 4);
@@ -335,7 +352,8 @@ static void accelerators(void **state)
 		(void)snprintf(json, sizeof(json), "{" BOOT ", \"accel\": \"%s\"}", rows[i].accel);
 		world_open(&w, json);
 		w.lease.grants[WIRE_GRANT_KVM] = (uint8_t)rows[i].outcome;
-		assert_int_equal(accel_decide(w.spec, &w.lease, w.driver, rows[i].pvm, &kvm, &reason, &w.error), rows[i].result);
+		assert_int_equal(accel_decide(w.spec, &w.lease, w.driver, rows[i].pvm, &kvm, &reason, &w.error),
+				 rows[i].result);
 		assert_int_equal(kvm, rows[i].kvm);
 		assert_non_null(strstr(rows[i].result == 0 ? reason : w.error.text, rows[i].part));
 		world_close(&w);
@@ -346,15 +364,37 @@ static void accelerators(void **state)
  * -append; the number of words and every other word stay what they are for harmless text. */
 static void d04_no_text_becomes_an_option(void **state)
 {
-	static const char *const hostile[] = { "a,b=c",	  "-sandbox", "x,file=/etc/shadow", "a=b",  "a\nb",	"a,,b",	 "--help", "/dev/fdset/1",
-					       "a b -S",  "\"a\"",    "%s%n",		    "a'b",  "../../x",	",",	 "=",	   "-",
-					       "id=net0", "$(x)",     "json:{}",	    "exec:x", "nbd:x:1", "x\\,y", "fd:3",   "ü" };
+	static const char *const hostile[] = { "a,b=c",
+					       "-sandbox",
+					       "x,file=/etc/shadow",
+					       "a=b",
+					       "a\nb",
+					       "a,,b",
+					       "--help",
+					       "/dev/fdset/1",
+					       "a b -S",
+					       "\"a\"",
+					       "%s%n",
+					       "a'b",
+					       "../../x",
+					       ",",
+					       "=",
+					       "-",
+					       "id=net0",
+					       "$(x)",
+					       "json:{}",
+					       "exec:x",
+					       "nbd:x:1",
+					       "x\\,y",
+					       "fd:3",
+					       "ü" };
 	size_t count;
 	const struct field *rows = field_all(&count);
 
 	(void)state;
 	for (size_t i = 0; i < count; i++) {
-		if (rows[i].type != FIELD_PATH && rows[i].type != FIELD_NAME && rows[i].type != FIELD_ID && rows[i].type != FIELD_LINE)
+		if (rows[i].type != FIELD_PATH && rows[i].type != FIELD_NAME && rows[i].type != FIELD_ID &&
+		    rows[i].type != FIELD_LINE)
 			continue;
 		for (size_t h = 0; h < ARRAY_SIZE(hostile); h++) {
 			static char plain[GOLDEN_MAX], with[GOLDEN_MAX];
@@ -362,11 +402,15 @@ static void d04_no_text_becomes_an_option(void **state)
 			char path[64], expected[256];
 			struct world w, v;
 
-			world_open(&v, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": [{\"network\": \"lan\"}]}");
+			world_open(&v, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": "
+						"[{\"network\": \"lan\"}]}");
 			world_plan(&v, true);
-			world_open(&w, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": [{\"network\": \"lan\"}]}");
+			world_open(&w, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": "
+						"[{\"network\": \"lan\"}]}");
 			(void)snprintf(path, sizeof(path), "%s%s",
-				       rows[i].scope == SCOPE_DISK ? "disks[0]." : rows[i].scope == SCOPE_NIC ? "nics[0]." : "",
+				       rows[i].scope == SCOPE_DISK  ? "disks[0]."
+				       : rows[i].scope == SCOPE_NIC ? "nics[0]."
+								    : "",
 				       rows[i].scope == SCOPE_SPEC ? rows[i].doc.path : field_key(&rows[i]));
 			if (spec_set(w.spec, path, hostile[h], &w.error) == 0) {
 				assert_true(rows[i].type == FIELD_PATH || rows[i].type == FIELD_LINE);
@@ -456,10 +500,12 @@ static void registry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(qemu_plain),	 cmocka_unit_test(qemu_everything), cmocka_unit_test(qemu_microvm),
-		cmocka_unit_test(qemu_versions), cmocka_unit_test(qemu_refuses),    cmocka_unit_test(what_is_asked),
-		cmocka_unit_test(accelerators),	 cmocka_unit_test(d04_no_text_becomes_an_option),
-		cmocka_unit_test(plan_failures), cmocka_unit_test(mock_plan),	    cmocka_unit_test(registry),
+		cmocka_unit_test(qemu_plain),    cmocka_unit_test(qemu_everything),
+		cmocka_unit_test(qemu_microvm),  cmocka_unit_test(qemu_versions),
+		cmocka_unit_test(qemu_refuses),  cmocka_unit_test(what_is_asked),
+		cmocka_unit_test(accelerators),  cmocka_unit_test(d04_no_text_becomes_an_option),
+		cmocka_unit_test(plan_failures), cmocka_unit_test(mock_plan),
+		cmocka_unit_test(registry),
 	};
 
 	return cmocka_run_group_tests_name("argv", tests, NULL, NULL);

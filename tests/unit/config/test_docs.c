@@ -39,7 +39,8 @@ static void schema_is_the_table(void **state)
 
 	(void)state;
 	if (golden != NULL && strcmp(golden, "write") == 0)
-		assert_int_equal(json_dump_file(schema, SOURCE_ROOT "/docs/spec.schema.json", JSON_INDENT(2) | JSON_SORT_KEYS), 0);
+		assert_int_equal(
+			json_dump_file(schema, SOURCE_ROOT "/docs/spec.schema.json", JSON_INDENT(2) | JSON_SORT_KEYS), 0);
 	file = json_load_file(SOURCE_ROOT "/docs/spec.schema.json", JSON_REJECT_DUPLICATES, NULL);
 	if (!json_equal(schema, file))
 		fail_msg("docs/spec.schema.json is not what spec_schema() says: run this test with POSTERN_GOLDEN=write");
@@ -81,7 +82,8 @@ static void man_page_has_every_field(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(schema_is_the_table), cmocka_unit_test(man_page_has_every_field) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(schema_is_the_table),
+					    cmocka_unit_test(man_page_has_every_field) };
 
 	return cmocka_run_group_tests_name("spec docs", tests, NULL, NULL);
 }

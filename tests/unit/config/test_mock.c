@@ -65,7 +65,9 @@ static struct run start(const char *json)
 	struct driver_probe probe = { 0 };
 	struct wire_acquire ask = { 0 };
 	struct wire_lease lease = { 0 };
-	struct driver_context ctx = { .spec = spec, .lease = &lease, .probe = &probe, .path = program, .kernel = -1, .initrd = -1, .passt = -1 };
+	struct driver_context ctx = {
+		.spec = spec, .lease = &lease, .probe = &probe, .path = program, .kernel = -1, .initrd = -1, .passt = -1
+	};
 	struct plan *plan = plan_new();
 	int control[2], console[2];
 
@@ -119,7 +121,8 @@ static bool console_says(int console, const char *wanted, int timeout_ms)
 
 static void held_until_told(void **state)
 {
-	struct run run = start("{\"hypervisor\": \"mock\", \"disks\": [{\"path\": \"/proc/self/exe\", \"readonly\": true}]}");
+	struct run run =
+		start("{\"hypervisor\": \"mock\", \"disks\": [{\"path\": \"/proc/self/exe\", \"readonly\": true}]}");
 
 	(void)state;
 	assert_int_equal(run.driver->ready(run.vm, 5000), 0);
@@ -163,7 +166,8 @@ static void words_that_change_it(void **state)
 /* `self` is one line of JSON that our own client accepts, and tells the truth where we know it. */
 static void self_tells(void **state)
 {
-	struct run run = start("{\"hypervisor\": \"mock\", \"disks\": [{\"path\": \"/proc/self/exe\", \"readonly\": true}]}");
+	struct run run =
+		start("{\"hypervisor\": \"mock\", \"disks\": [{\"path\": \"/proc/self/exe\", \"readonly\": true}]}");
 	json_t *self = NULL, *fd;
 	struct qmp *qmp;
 	bool disk = false;
@@ -179,10 +183,10 @@ static void self_tells(void **state)
 	assert_true(json_is_integer(json_object_get(self, "seccomp")));
 	assert_true(json_is_array(json_object_get(self, "groups")));
 	assert_true(json_array_size(json_object_get(self, "files")) > 0);
-	json_array_foreach(json_object_get(self, "fds"), i, fd)
-		if (json_integer_value(json_object_get(fd, "fd")) == SLOT_ASSET)
-			disk = strcmp(json_string_value(json_object_get(fd, "type")), "file") == 0 &&
-			       strcmp(json_string_value(json_object_get(fd, "access")), "read") == 0;
+	json_array_foreach(json_object_get(self, "fds"), i,
+			   fd) if (json_integer_value(json_object_get(fd, "fd")) == SLOT_ASSET) disk =
+		strcmp(json_string_value(json_object_get(fd, "type")), "file") == 0 &&
+		strcmp(json_string_value(json_object_get(fd, "access")), "read") == 0;
 	assert_true(disk);
 	assert_int_equal(qmp_command(qmp, "nonsense", 5000, NULL), -EREMOTEIO);
 	json_decref(self);
@@ -218,14 +222,28 @@ static int exit_with(const char *const words[])
 
 static void arguments_are_strict(void **state)
 {
-	static const char *const bad[] = { "x", "--help", "--memory", "--memory=", "--memory=x", "--memory=-1", "--memory=1x", "--vcpus=99999",
-					   "--taps=1", "--vhosts=1", "--taps=33", "--disk=80", "--kernel=/nonexistent", "--Memory=1", "--mem=1" };
+	static const char *const bad[] = { "x",
+					   "--help",
+					   "--memory",
+					   "--memory=",
+					   "--memory=x",
+					   "--memory=-1",
+					   "--memory=1x",
+					   "--vcpus=99999",
+					   "--taps=1",
+					   "--vhosts=1",
+					   "--taps=33",
+					   "--disk=80",
+					   "--kernel=/nonexistent",
+					   "--Memory=1",
+					   "--mem=1" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		if (exit_with((const char *const[]){ bad[i], NULL }) != 1)
 			fail_msg("%s was accepted", bad[i]);
-	assert_int_equal(exit_with((const char *const[]){ "--memory=1", "--vcpus=2", "--taps=0", "--kernel=/dev/null", NULL }), 0);
+	assert_int_equal(
+		exit_with((const char *const[]){ "--memory=1", "--vcpus=2", "--taps=0", "--kernel=/dev/null", NULL }), 0);
 	assert_int_equal(exit_with((const char *const[]){ "--version", NULL }), 0);
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: test (the user). The QMP client against peers that are slow, loud, dead or lying. The peer is a script: its bytes are
- * in the socket before the client asks. */
+ * Runs: test (the user). The QMP client against peers that are slow, loud, dead or lying. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,13 +25,17 @@
 
 /* A script is what the peer says; after NEXT it waits until it has heard one more command. */
 #define NEXT "\x01"
-#define GREETING "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": [\"oob\"]}}\r\n"
+#define GREETING \
+	"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}, \"capabilities\": " \
+	"[\"oob\"]}}\r\n"
 #define DONE(id) NEXT "{\"return\": {}, \"id\": " id "}\r\n"
 #define CAPS DONE("1")
 #define STATUS(id, text, running) \
-	NEXT "{\"return\": {\"status\": \"" text "\", \"singlestep\": false, \"running\": " running "}, \"id\": " id "}\r\n"
+	NEXT "{\"return\": {\"status\": \"" text "\", \"singlestep\": false, \"running\": " running "}, \"id\": " id "}\r" \
+														     "\n"
 #define HELD GREETING CAPS STATUS("2", "prelaunch", "false")
-#define EVENT(name, data) "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"" name "\", \"data\": {" data "}}\r\n"
+#define EVENT(name, data) \
+	"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"" name "\", \"data\": {" data "}}\r\n"
 #define SHORT_MS 60
 
 struct meeting {
@@ -129,7 +132,10 @@ static void good_and_bad_beginnings(void **state)
 	(void)state;
 	assert_int_equal(ready_with(HELD, true), 0);
 	assert_int_equal(ready_with(HELD, false), 0);
-	assert_int_equal(ready_with(GREETING EVENT("RTC_CHANGE", "\"offset\": 1") CAPS EVENT("X", "") STATUS("2", "prelaunch", "false"), true), 0);
+	assert_int_equal(ready_with(GREETING EVENT("RTC_CHANGE", "\"offset\": 1") CAPS EVENT("X", "")
+					    STATUS("2", "prelaunch", "false"),
+				    true),
+			 0);
 	/* Promise 3: a guest that runs before it may, by status or by event. */
 	assert_int_equal(ready_with(GREETING CAPS STATUS("2", "running", "true"), true), -EPROTO);
 	assert_int_equal(ready_with(GREETING CAPS STATUS("2", "prelaunch", "true"), true), -EPROTO);
@@ -151,7 +157,8 @@ static void good_and_bad_beginnings(void **state)
 	assert_int_equal(ready_with(GREETING DONE("-1"), true), -EPROTO);
 	assert_int_equal(ready_with(GREETING NEXT "{\"return\": {}}\r\n", true), -EPROTO);
 	assert_int_equal(ready_with(GREETING NEXT "{\"x\": {}, \"id\": 1}\r\n", true), -EPROTO);
-	assert_int_equal(ready_with(GREETING NEXT "{\"error\": {\"class\": \"a\", \"desc\": \"b\"}, \"id\": 1}\r\n", true), -EREMOTEIO);
+	assert_int_equal(ready_with(GREETING NEXT "{\"error\": {\"class\": \"a\", \"desc\": \"b\"}, \"id\": 1}\r\n", true),
+			 -EREMOTEIO);
 	assert_int_equal(ready_with(GREETING NEXT "{\"error\": 4, \"id\": 1}\r\n", true), -EREMOTEIO);
 	assert_int_equal(ready_with(GREETING CAPS NEXT "{\"return\": {\"status\": 4}, \"id\": 2}\r\n", true), -EPROTO);
 	assert_int_equal(ready_with(GREETING CAPS NEXT "{\"return\": [], \"id\": 2}\r\n", true), -EPROTO);
@@ -346,7 +353,8 @@ static void resume_by_itself_shows(void **state)
 /* A reply that comes after its deadline belongs to nobody, and above all not to the next command. */
 static void late_replies(void **state)
 {
-	struct meeting m = held(HELD NEXT NEXT "{\"error\": {\"desc\": \"late\"}, \"id\": 3}\r\n{\"return\": {}, \"id\": 4}\r\n");
+	struct meeting m =
+		held(HELD NEXT NEXT "{\"error\": {\"desc\": \"late\"}, \"id\": 3}\r\n{\"return\": {}, \"id\": 4}\r\n");
 
 	(void)state;
 	assert_int_equal(qmp_vm_powerdown(m.vm, 20), -ETIMEDOUT);
@@ -377,11 +385,16 @@ static void quick_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(good_and_bad_beginnings), cmocka_unit_test(cut_at_each_byte),
-		cmocka_unit_test(floods),		   cmocka_unit_test(chatter_does_not_extend_a_deadline),
-		cmocka_unit_test(peer_that_does_not_read), cmocka_unit_test(a_whole_life),
-		cmocka_unit_test(internal_error_is_a_crash), cmocka_unit_test(resume_by_itself_shows),
-		cmocka_unit_test(late_replies),		   cmocka_unit_test(quick_ends),
+		cmocka_unit_test(good_and_bad_beginnings),
+		cmocka_unit_test(cut_at_each_byte),
+		cmocka_unit_test(floods),
+		cmocka_unit_test(chatter_does_not_extend_a_deadline),
+		cmocka_unit_test(peer_that_does_not_read),
+		cmocka_unit_test(a_whole_life),
+		cmocka_unit_test(internal_error_is_a_crash),
+		cmocka_unit_test(resume_by_itself_shows),
+		cmocka_unit_test(late_replies),
+		cmocka_unit_test(quick_ends),
 	};
 
 	return cmocka_run_group_tests_name("qmp", tests, NULL, NULL);

@@ -82,8 +82,12 @@ static void cfg_03_initrd_and_disk(void **state)
 /* CFG-10: a refused text leaves the spec as it was. CFG-11 has the opposite form here: checking changes nothing. */
 static void cfg_10_failure_changes_nothing(void **state)
 {
-	static const char *const bad[] = { "{\"vcpus\": 3, \"disks\": [{\"path\": \"x\"}, {\"pth\": \"y\"}]}", "{", "[]", "{\"name\": \"b\", \"label\": 4}",
-					   "{\"limits\": {\"pids\": 4, \"x\": 1}}", "{\"nics\": [{\"network\": \"lan\"}, 4]}" };
+	static const char *const bad[] = { "{\"vcpus\": 3, \"disks\": [{\"path\": \"x\"}, {\"pth\": \"y\"}]}",
+					   "{",
+					   "[]",
+					   "{\"name\": \"b\", \"label\": 4}",
+					   "{\"limits\": {\"pids\": 4, \"x\": 1}}",
+					   "{\"nics\": [{\"network\": \"lan\"}, 4]}" };
 	struct spec *spec = parsed("{\"name\": \"a\", \"vcpus\": 2, \"nics\": [{\"network\": \"lan\"}]}"), *before;
 	struct spec_error error;
 
@@ -142,7 +146,10 @@ static void cfg_14_every_field_round_trips(void **state)
 		json_t *json, *was;
 		char *text;
 
-		(void)snprintf(path, sizeof(path), "%s%s", rows[i].scope == SCOPE_DISK ? "disks[0]." : rows[i].scope == SCOPE_NIC ? "nics[0]." : "",
+		(void)snprintf(path, sizeof(path), "%s%s",
+			       rows[i].scope == SCOPE_DISK  ? "disks[0]."
+			       : rows[i].scope == SCOPE_NIC ? "nics[0]."
+							    : "",
 			       rows[i].scope == SCOPE_SPEC ? rows[i].doc.path : field_key(&rows[i]));
 		if (rows[i].scope == SCOPE_DISK)
 			assert_int_equal(spec_set(spec, "disks+", "/d", &error), 0);
@@ -229,8 +236,10 @@ static void rules_between_fields(void **state)
 	refused("{\"nics\": [{\"type\": \"passt\", \"network\": \"lan\"}]}", ".nics[0].network", "passt");
 	refused("{\"nics\": [{\"type\": \"passt\", \"queues\": 2}]}", ".nics[0]", "one queue");
 	refused("{\"nics\": [{\"type\": \"passt\"}, {\"type\": \"passt\"}]}", ".nics[1]", "second");
-	refused("{\"nics\": [{\"network\":\"a\",\"queues\":8},{\"network\":\"a\",\"queues\":8},{\"network\":\"a\",\"queues\":8},"
-		"{\"network\":\"a\",\"queues\":8},{\"network\":\"a\"}]}", ".nics", "33 queue pairs");
+	refused("{\"nics\": "
+		"[{\"network\":\"a\",\"queues\":8},{\"network\":\"a\",\"queues\":8},{\"network\":\"a\",\"queues\":8},"
+		"{\"network\":\"a\",\"queues\":8},{\"network\":\"a\"}]}",
+		".nics", "33 queue pairs");
 }
 
 static void command_line(void **state)
@@ -275,10 +284,14 @@ static void command_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cfg_03_initrd_and_disk),     cmocka_unit_test(cfg_06_defaults),
-		cmocka_unit_test(cfg_10_failure_changes_nothing), cmocka_unit_test(cfg_14_every_field_round_trips),
-		cmocka_unit_test(unknown_fields),	      cmocka_unit_test(wrong_values),
-		cmocka_unit_test(rules_between_fields),	      cmocka_unit_test(command_line),
+		cmocka_unit_test(cfg_03_initrd_and_disk),
+		cmocka_unit_test(cfg_06_defaults),
+		cmocka_unit_test(cfg_10_failure_changes_nothing),
+		cmocka_unit_test(cfg_14_every_field_round_trips),
+		cmocka_unit_test(unknown_fields),
+		cmocka_unit_test(wrong_values),
+		cmocka_unit_test(rules_between_fields),
+		cmocka_unit_test(command_line),
 	};
 
 	return cmocka_run_group_tests_name("spec", tests, NULL, NULL);
