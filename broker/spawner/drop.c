@@ -179,22 +179,24 @@ static int mount_run(const struct wire_lease *lease)
 	return result(move_mount(mount, "", AT_FDCWD, "/run", MOVE_MOUNT_F_EMPTY_PATH));
 }
 
-/* The template has the node for those who are granted it; for everybody else the null device lies over it. */
+/* The template has the node for those who are granted it; for everybody else a file that cannot be opened lies over it. */
 static int hide_kvm(void)
 {
 	cleanup_fd int tree = -1;
 
 	if (access("/dev/kvm", F_OK) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	tree = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	tree = open_tree(AT_FDCWD, "/dev/none", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0)
 		return -errno;
 	return result(move_mount(tree, "", AT_FDCWD, "/dev/kvm", MOVE_MOUNT_F_EMPTY_PATH));
 }
 
-/* For init's receipt: the processes of this sandbox, nothing of the kernel, mounted nowhere. */
+/* For init's receipt: the processes of this sandbox, nothing of the kernel, mounted nowhere. The one of nobody that the
+ * template has is what allows us to mount ours; after that it may be read-only like everything else. */
 static int make_procfs(void)
 {
+	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY };
 	cleanup_fd int fs = fsopen("proc", FSOPEN_CLOEXEC), mount = -1;
 	int r;
 
@@ -207,7 +209,8 @@ static int make_procfs(void)
 	mount = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (mount < 0)
 		return -errno;
-	return result(dup3(mount, INIT_FD_PROCFS, 0));
+	r = result(dup3(mount, INIT_FD_PROCFS, 0));
+	return r < 0 ? r : result(mount_setattr(AT_FDCWD, "/proc", 0, &read_only, sizeof(read_only)));
 }
 
 /* ---- limits, capabilities ---------------------------------------------------------------------------------------- */

@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* Offsets in a frame at ingress; the kernel has taken an outer VLAN tag off by then. */
-enum { MAC_SOURCE_HIGH = 6, MAC_SOURCE_LOW = 8, ETHER_TYPE = 12, ARP_SENDER = 28, IP_SOURCE = 26, IP_DESTINATION = 30 };
+enum { MAC_SOURCE_HIGH = 6, MAC_SOURCE_LOW = 8, ETHER_TYPE = 12, IP_SOURCE = 26, ARP_SENDER = 28, IP_DESTINATION = 30,
+       ARP_TARGET = 38 };
 
 #define LOAD32(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)
 #define LOAD16(offset) BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offset)
@@ -60,10 +61,14 @@ size_t filter_uplink(const struct spawn_table *table, uint32_t index, struct soc
 		return 0;
 	for (uint32_t i = 0; i < table->network_count; i++)
 		subnets += table->networks[i].has_uplink != 0;
-	/* Distances to PASS, which stands one before the end. */
+	/* Distances: PASS stands one before the end, DROP at it. */
 	left = 3 * subnets;
 	ret[at++] = (struct sock_filter)LOAD16(ETHER_TYPE);
-	ret[at++] = (struct sock_filter)IS(ETH_P_IP, 0, (uint8_t)(left + 3));
+	ret[at++] = (struct sock_filter)IS(ETH_P_IP, 3, 0);
+	/* ARP only for the gateway: by itself the host answers on every interface for every address it has. */
+	ret[at++] = (struct sock_filter)IS(ETH_P_ARP, 0, (uint8_t)(left + 6));
+	ret[at++] = (struct sock_filter)LOAD32(ARP_TARGET);
+	ret[at++] = (struct sock_filter)IS(gateway, (uint8_t)(left + 3), (uint8_t)(left + 4));
 	ret[at++] = (struct sock_filter)LOAD32(IP_DESTINATION);
 	ret[at++] = (struct sock_filter)IS(gateway, (uint8_t)(left + 1), 0);
 	ret[at++] = (struct sock_filter)IS(broadcast, (uint8_t)left, 0);

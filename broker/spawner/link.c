@@ -19,7 +19,13 @@ static void link_end(struct spawner *sp, const char *why)
 {
 	if (sp->link < 0)
 		return;
-	log_notice("link to the broker ended: %s; sandboxes go on, waiting for the next broker", why);
+	/* A broker that ended before it greeted could not start; without sandboxes there is nothing to keep for the next. */
+	if (sp->session.phase == PHASE_NEW && sp->live == 0) {
+		log_notice("the broker did not start: ending");
+		sp->stopping = true;
+	} else {
+		log_notice("link to the broker ended: %s; sandboxes go on, waiting for the next broker", why);
+	}
 	(void)epoll_ctl(sp->epoll, EPOLL_CTL_DEL, sp->link, NULL);
 	fd_close(&sp->link);
 }

@@ -57,7 +57,7 @@ static int make_nodes(const struct start *s, int root)
 	cleanup_fd int kvm = -1;
 
 	if (mkdirat(root, "dev", 0755) < 0 || mknodat(root, "dev/null", S_IFCHR | 0666, makedev(1, 3)) < 0 ||
-	    mknodat(root, "dev/urandom", S_IFCHR | 0444, makedev(1, 9)) < 0)
+	    mknodat(root, "dev/urandom", S_IFCHR | 0444, makedev(1, 9)) < 0 || mknodat(root, "dev/none", S_IFREG, 0) < 0)
 		return fail("device nodes");
 	if (s->table.host.kvm_strategies == 0)
 		return 0;
