@@ -97,11 +97,13 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 	size_t count;
 	ssize_t n;
 
+	/* ECONNRESET: the peer closed before it had read all. It is told once and first, but what the peer had sent (why it
+	 * gave up) is still in the queue, and the end comes behind it. */
 	do
 		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
-		return errno == ECONNRESET ? 0 : -errno;
+		return -errno;
 	count = collect(&msg, all, &stray);
 	if (stray || count > max || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
 		close_all(all, count);

@@ -149,8 +149,8 @@ def recv(sock, timeout=10):
     sock.settimeout(timeout)
     try:
         data, control, flags, _ = sock.recvmsg(65536, socket.CMSG_SPACE(4 * 128), socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError as e:
-        raise Hangup("reset") from e
+    except ConnectionResetError:  # told once, before what the peer had still sent
+        data, control, flags, _ = sock.recvmsg(65536, socket.CMSG_SPACE(4 * 128), socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, raw in control:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
