@@ -3,7 +3,6 @@
 #
 # A process is put into fresh namespaces, dropped as the spawner drops it (DESIGN 2.3), and executes postern-init; then the
 # test speaks for the spawner (keeper) and for the user's controller (control).
-import array
 import ctypes
 import fcntl
 import os
@@ -46,6 +45,8 @@ def drop(faults):
     check(libc.syscall(431, procfs, 6, None, None, 0), "create")
     tree = check(libc.syscall(432, procfs, 1, 14), "fsmount")
     os.dup2(tree, FD_PROCFS)
+    if "inheritable" in faults:  # the one set that an exec as an ordinary uid does not empty by itself
+        check(libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(*[0xFFFFFFFF, 0xFFFFFFFF, 1, 0, 0, 0])), "inh")
     if "securebits" not in faults:
         check(prctl(28, SECUREBITS, 0, 0, 0), "securebits")
     if "bounding" not in faults:
@@ -53,7 +54,7 @@ def drop(faults):
             if prctl(24, cap, 0, 0, 0) < 0:
                 break
     prctl(47, 4, 0, 0, 0)
-    if "capset" not in faults:
+    if "inheritable" not in faults:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         data = (ctypes.c_uint32 * 6)()
         check(libc.capset(header, data), "capset")
@@ -122,9 +123,9 @@ class Sandbox:
         values.update(more)
         wire.send_raw(self.keeper, wire.message("K_BOOT", values))
 
-    def plan(self, words, assets=(), fds=(), **override):
-        text = b"".join(w.encode() + b"\0" for w in words)
-        values = {"word_count": len(words), "word_bytes": len(text), "asset_count": len(fds), "words": text,
+    def plan(self, argv, assets=(), fds=(), **override):
+        text = b"".join(w.encode() + b"\0" for w in argv)
+        values = {"word_count": len(argv), "word_bytes": len(text), "asset_count": len(fds), "words": text,
                   "assets": [dict(zip(("name", "use", "writable"), a)) for a in assets]}
         values.update(override)
         wire.send_raw(self.control, wire.message("C_PLAN", values), list(fds))
@@ -188,7 +189,3 @@ class Sandbox:
 
     def __exit__(self, *_):
         self.close()
-
-
-def fds_of(message_fds):
-    return array.array("i", message_fds)
