@@ -25,7 +25,7 @@ static bool refuse(struct question *q, enum wire_error_code code, const char *ob
 {
 	q->verdict->code = code;
 	q->verdict->number = number;
-	/* Objects are names of the policy or of the request: both fit by their type, and a text that does not is left out. */
+	/* Objects are names of the policy or of the request: they fit by their type. One that does not is left out. */
 	if (wire_set_chars(q->verdict->object, sizeof(q->verdict->object), object) < 0)
 		q->verdict->object[0] = '\0';
 	return false;

@@ -95,7 +95,7 @@ struct policy {
 	struct policy_quota quota;              /* all users together */
 	uint32_t required;                      /* bit per enum wire_grant that may not be missing on the host */
 	enum policy_kvm kvm;
-	struct wire_limits limits;              /* per sandbox: default and ceiling; memory_mib: overhead over guest memory */
+	struct wire_limits limits;              /* default and ceiling of each; memory_mib comes on top of the guest's */
 	uint32_t hello_ms, idle_ms, launch_ms;  /* timeouts: first message, quiet session, launch */
 	uint32_t sessions_max, sessions_user_max;
 };
