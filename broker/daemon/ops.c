@@ -146,7 +146,7 @@ static struct lease *own_lease(struct server *server, struct session *session, e
  * name on it belongs to some server; our own would even keep the sandbox alive as long as the session it is. */
 static bool is_control_end(int fd)
 {
-	struct sockaddr_un own, peer;
+	struct sockaddr_un own = { 0 }, peer = { 0 };
 	socklen_t own_len = sizeof(own), peer_len = sizeof(peer), type_len = sizeof(int);
 	int type = 0;
 
