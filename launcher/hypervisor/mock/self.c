@@ -41,6 +41,15 @@ static void __attribute__((format(printf, 1, 2))) put(const char *format, ...)
 		report[used] = '\0';
 }
 
+/* A number the kernel may refuse to tell: a filter's EPERM must not read as "none". */
+static void put_number(const char *name, int value)
+{
+	if (value < 0)
+		put("\"%s\":null,", name);
+	else
+		put("\"%s\":%d,", name, value);
+}
+
 static void put_ids(void)
 {
 	uid_t ruid, euid, suid;
@@ -49,8 +58,12 @@ static void put_ids(void)
 
 	if (getresuid(&ruid, &euid, &suid) == 0)
 		put("\"uids\":[%u,%u,%u],", ruid, euid, suid);
+	else
+		put("\"uids\":[%u,%u,null],", getuid(), geteuid());
 	if (getresgid(&rgid, &egid, &sgid) == 0)
 		put("\"gids\":[%u,%u,%u],", rgid, egid, sgid);
+	else
+		put("\"gids\":[%u,%u,null],", getgid(), getegid());
 	if (count < 0) {
 		put("\"groups\":null,");
 		return;
@@ -61,24 +74,22 @@ static void put_ids(void)
 	put("],");
 }
 
-static uint64_t bounding_set(void)
+/* A set that is read capability by capability; a capability this kernel does not know is an error, the first is known. */
+static void put_set(const char *name, int option, unsigned long operation, const char *end)
 {
 	uint64_t mask = 0;
 
-	for (unsigned long cap = 0; cap < 64; cap++)
-		if (prctl(PR_CAPBSET_READ, cap, 0, 0, 0) > 0)
-			mask |= UINT64_C(1) << cap;
-	return mask;
-}
+	for (unsigned long cap = 0; cap < 64; cap++) {
+		int r = option == PR_CAPBSET_READ ? prctl(option, cap, 0, 0, 0) : prctl(option, operation, cap, 0, 0);
 
-static uint64_t ambient_set(void)
-{
-	uint64_t mask = 0;
-
-	for (unsigned long cap = 0; cap < 64; cap++)
-		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0) > 0)
+		if (r < 0 && cap == 0) {
+			put("\"%s\":null%s", name, end);
+			return;
+		}
+		if (r > 0)
 			mask |= UINT64_C(1) << cap;
-	return mask;
+	}
+	put("\"%s\":\"%016llx\"%s", name, (unsigned long long)mask, end);
 }
 
 static void put_caps(void)
@@ -86,15 +97,15 @@ static void put_caps(void)
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2];
 
-	if (syscall(SYS_capget, &header, data) != 0) {
-		put("\"capabilities\":null,");
-		return;
-	}
-	put("\"capabilities\":{\"inheritable\":\"%08x%08x\",\"permitted\":\"%08x%08x\",\"effective\":\"%08x%08x\",",
-	    data[1].inheritable, data[0].inheritable, data[1].permitted, data[0].permitted, data[1].effective,
-	    data[0].effective);
-	put("\"bounding\":\"%016llx\",\"ambient\":\"%016llx\"},", (unsigned long long)bounding_set(),
-	    (unsigned long long)ambient_set());
+	put("\"capabilities\":{");
+	if (syscall(SYS_capget, &header, data) == 0)
+		put("\"inheritable\":\"%08x%08x\",\"permitted\":\"%08x%08x\",\"effective\":\"%08x%08x\",",
+		    data[1].inheritable, data[0].inheritable, data[1].permitted, data[0].permitted, data[1].effective,
+		    data[0].effective);
+	else
+		put("\"inheritable\":null,\"permitted\":null,\"effective\":null,");
+	put_set("bounding", PR_CAPBSET_READ, 0, ",");
+	put_set("ambient", PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, "},");
 }
 
 static const char *type_of(mode_t mode)
@@ -204,8 +215,10 @@ static void put_label(void)
 
 const char *self_report(unsigned long id, size_t *ret_len)
 {
-	char cwd[256];
+	DIR *root = opendir("/");
+	const char *closing = "";
 	size_t variables = 0;
+	char cwd[256];
 
 	used = 0;
 	while (environ[variables] != NULL)
@@ -213,15 +226,25 @@ const char *self_report(unsigned long id, size_t *ret_len)
 	put("{\"return\":{");
 	put_ids();
 	put_caps();
-	put("\"no_new_privs\":%d,\"seccomp\":%d,\"dumpable\":%d,\"pid\":%d,", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
-	    prctl(PR_GET_SECCOMP), prctl(PR_GET_DUMPABLE), getpid());
+	put_number("no_new_privs", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+	put_number("seccomp", prctl(PR_GET_SECCOMP));
+	put_number("dumpable", prctl(PR_GET_DUMPABLE));
+	put_number("pid", getpid());
 	put_label();
 	put_fds();
 	put("\"environment\":%zu,\"cwd\":\"%s\",", variables, getcwd(cwd, sizeof(cwd)) != NULL ? plain(cwd) : "?");
-	put("\"files\":[");
-	put_tree("", 1);
+	/* A list that may not be read is not an empty one. */
+	if (root != NULL && readdir(root) != NULL) {
+		put("\"files\":[");
+		put_tree("", 1);
+		closing = "]";
+	} else {
+		put("\"files\":null");
+	}
+	if (root != NULL)
+		(void)closedir(root);
 	/* TAIL_ROOM was kept for this. */
-	used += (size_t)snprintf(report + used, sizeof(report) - used, "]},\"id\":%lu}\r\n", id);
+	used += (size_t)snprintf(report + used, sizeof(report) - used, "%s},\"id\":%lu}\r\n", closing, id);
 	*ret_len = used;
 	return report;
 }
