@@ -127,7 +127,7 @@ int nl_open(void)
 /* Look at one datagram. 1: the verdict is in *ret; 0: read on. */
 static int read_verdict(struct nl_msg *in, size_t len, uint32_t sequence, struct nl_msg *reply, int *ret)
 {
-	const struct nlmsghdr *h = &in->head;
+	struct nlmsghdr *h = &in->head;
 
 	for (size_t left = len; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
 		if (h->nlmsg_seq != sequence)

@@ -10,8 +10,6 @@
 
 #include "config.h"
 
-#define RUNTIME_PATH_MAX 200 /* leaves room for the names below it */
-
 static const char usage[] =
 	"Usage: postern-start [OPTION]...\n"
 	"Prepare this host for sandboxes, then become postern-broker. Needs root; keeps none of it.\n"

@@ -60,12 +60,12 @@ static int own_dir(int parent, const char *name, mode_t mode, uid_t owner, int *
 static int walk(const char *path, int *ret_fd)
 {
 	cleanup_fd int at = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	cleanup_free char *copy = strdup(path);
-	char *save = NULL, *name, *next;
+	char copy[RUNTIME_PATH_MAX + 1], *save = NULL, *name, *next;
 	struct stat st;
 
-	if (at < 0 || copy == NULL)
-		return -ENOMEM;
+	if (at < 0)
+		return -errno;
+	(void)snprintf(copy, sizeof(copy), "%s", path);
 	name = strtok_r(copy, "/", &save);
 	if (name == NULL) {
 		log_error("runtime directory: / will not do");

@@ -13,6 +13,8 @@
 #include "broker/inherit.h"
 #include "policy/policy.h"
 
+#define RUNTIME_PATH_MAX 200 /* leaves room for the names below it */
+
 struct options {
 	const char *policy, *runtime, *libexec, *log; /* libexec NULL: beside this program; log NULL: stderr */
 	bool daemon, check, stop_sandboxes, cleanup;
