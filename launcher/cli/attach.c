@@ -169,8 +169,8 @@ static int on_channel(struct session *session)
 	}
 	if (r > 0 || r == -EAGAIN || session->end->ended)
 		return 0;
-	return fail(session->failure, -EPIPE, EXIT_GUEST, "sandbox %s: its controller died, and the sandbox with it; see postern ps",
-		    session->shown);
+	return fail(session->failure, -EPIPE, EXIT_GUEST,
+		    "sandbox %s: its controller died, and the sandbox with it; see postern ps", session->shown);
 }
 
 static void on_signals(struct session *session)
@@ -214,8 +214,13 @@ static int pump(struct session *session)
 int attach(struct channel *channel, int console, bool foreground, const char *shown, struct attach_end *ret,
 	   struct failure *failure)
 {
-	struct session session = { .channel = channel, .console = console, .foreground = foreground, .shown = shown, .end = ret,
-				   .failure = failure, .input = console >= 0 };
+	struct session session = { .channel = channel,
+				   .console = console,
+				   .foreground = foreground,
+				   .shown = shown,
+				   .end = ret,
+				   .failure = failure,
+				   .input = console >= 0 };
 	sigset_t set;
 	int r;
 

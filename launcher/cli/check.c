@@ -26,6 +26,7 @@ struct check {
 	struct driver_probe probe;
 	struct wire_acquire ask;
 	struct wire_host_reply host;
+	struct wire_lease lease; /* made up */
 };
 
 /* What the broker knows: which VMM, which networks, what the host offers. */
@@ -52,13 +53,18 @@ static int ask_broker(struct check *check, struct failure *failure)
 		return fail(failure, -ENOTSUP, EXIT_HOST, "hypervisor %s: this postern has no driver for it; update postern",
 			    check->spec->hypervisor);
 	r = check->driver->probe(check->hypervisor.path, &check->probe);
-	return r == 0 ? 0 : fail(failure, r, EXIT_HOST, "hypervisor %s: cannot ask %s for its version: %s; is it installed?",
-				 check->spec->hypervisor, check->hypervisor.path, strerror(-r));
+	return r == 0 ? 0
+		      : fail(failure, r, EXIT_HOST, "hypervisor %s: cannot ask %s for its version: %s; is it installed?",
+			     check->spec->hypervisor, check->hypervisor.path, strerror(-r));
 }
 
-static void made_up_lease(const struct check *check, struct wire_lease *lease)
+static void make_up_lease(struct check *check)
 {
-	*lease = (struct wire_lease){ .vcpus = check->ask.vcpus, .memory_mib = check->ask.memory_mib, .flags = check->ask.flags,
+	struct wire_lease *lease = &check->lease;
+
+	*lease = (struct wire_lease){ .vcpus = check->ask.vcpus,
+				      .memory_mib = check->ask.memory_mib,
+				      .flags = check->ask.flags,
 				      .nic_count = check->ask.nic_count };
 	if ((check->ask.flags & (WIRE_VSOCK_WANT | WIRE_VSOCK_REQUIRE)) != 0) {
 		lease->cid = CHECK_CID;
@@ -112,25 +118,24 @@ static json_t *plan_json(const struct plan *plan)
 		(void)json_array_append_new(argv, json_string(shown != NULL ? shown : word));
 	}
 	for (size_t i = 0; i < plan->asset_count; i++)
-		(void)json_array_append_new(assets,
-					    json_pack("{s:s s:b s:b}", "name", plan->assets[i].name, "writable",
-						      plan->assets[i].writable, "copied", plan->assets[i].copy));
+		(void)json_array_append_new(assets, json_pack("{s:s s:b s:b}", "name", plan->assets[i].name, "writable",
+							      plan->assets[i].writable, "copied", plan->assets[i].copy));
 	return json_pack("{s:o s:o}", "argv", argv, "assets", assets);
 }
 
 /* Takes over the files in ctx. */
-static int make_plan(struct check *check, struct driver_context *ctx, json_t **ret, const char **ret_reason, struct failure *failure)
+static int make_plan(struct check *check, struct driver_context *ctx, json_t **ret, const char **ret_reason,
+		     struct failure *failure)
 {
 	struct plan *plan = plan_new();
 	struct spec_error why = { 0 };
-	struct wire_lease lease;
 	int pair[2], r;
 
-	made_up_lease(check, &lease);
+	make_up_lease(check);
 	ctx->spec = check->spec;
 	ctx->probe = &check->probe;
 	ctx->path = check->hypervisor.path;
-	ctx->lease = &lease;
+	ctx->lease = &check->lease;
 	if (plan == NULL)
 		return fail(failure, -ENOMEM, EXIT_FAILED, "make the plan: out of memory; stop something");
 	for (size_t i = 0; i < check->spec->nic_count; i++)
@@ -139,7 +144,7 @@ static int make_plan(struct check *check, struct driver_context *ctx, json_t **r
 			ctx->passt = pair[0];
 			(void)close(pair[1]);
 		}
-	r = driver_accel(check->spec, &lease, check->driver, &ctx->kvm, ret_reason, &why);
+	r = driver_accel(check->spec, &check->lease, check->driver, &ctx->kvm, ret_reason, &why);
 	if (r == 0)
 		r = check->driver->plan(ctx, plan, &why);
 	if (r == 0)
@@ -159,9 +164,15 @@ static json_t *ask_json(const struct wire_acquire *ask)
 		uint32_t bit;
 		const char *name;
 	} flags[] = {
-		{ WIRE_KVM_WANT, "kvm" },	    { WIRE_KVM_REQUIRE, "kvm-required" },   { WIRE_KVM_FD_OK, "kvm-by-descriptor" },
-		{ WIRE_VSOCK_WANT, "vsock" },	    { WIRE_VSOCK_REQUIRE, "vsock-required" }, { WIRE_LABEL_REQUIRE, "label-required" },
-		{ WIRE_NETNS_SHARED, "shared-netns" }, { WIRE_SURVIVE, "survive" },	    { WIRE_CGROUP_REQUIRE, "cgroup-required" },
+		{ WIRE_KVM_WANT, "kvm" },
+		{ WIRE_KVM_REQUIRE, "kvm-required" },
+		{ WIRE_KVM_FD_OK, "kvm-by-descriptor" },
+		{ WIRE_VSOCK_WANT, "vsock" },
+		{ WIRE_VSOCK_REQUIRE, "vsock-required" },
+		{ WIRE_LABEL_REQUIRE, "label-required" },
+		{ WIRE_NETNS_SHARED, "shared-netns" },
+		{ WIRE_SURVIVE, "survive" },
+		{ WIRE_CGROUP_REQUIRE, "cgroup-required" },
 	};
 	json_t *names = json_array(), *nics = json_array();
 
@@ -172,8 +183,8 @@ static json_t *ask_json(const struct wire_acquire *ask)
 		(void)json_array_append_new(nics, json_pack("{s:s s:i s:b}", "network", ask->nics[i].network, "queues",
 							    ask->nics[i].queues, "vhost",
 							    (ask->nics[i].flags & WIRE_NIC_VHOST_WANT) != 0));
-	return json_pack("{s:s s:I s:I s:o s:o}", "hypervisor", ask->hypervisor, "vcpus", (json_int_t)ask->vcpus, "memory_mib",
-			 (json_int_t)ask->memory_mib, "wants", names, "nics", nics);
+	return json_pack("{s:s s:I s:I s:o s:o}", "hypervisor", ask->hypervisor, "vcpus", (json_int_t)ask->vcpus,
+			 "memory_mib", (json_int_t)ask->memory_mib, "wants", names, "nics", nics);
 }
 
 static json_t *host_json(const struct wire_host_reply *host)
@@ -184,7 +195,8 @@ static json_t *host_json(const struct wire_host_reply *host)
 		(void)json_object_set_new(grants, wire_grant_name(i), json_string(wire_outcome_text(host->outcomes[i])));
 	return json_pack("{s:o s:i s:I s:I s:I s:I}", "grants", grants, "landlock_abi", host->landlock_abi, "sandboxes_user",
 			 (json_int_t)host->sandboxes_user, "sandboxes_user_max", (json_int_t)host->sandboxes_user_max,
-			 "sandboxes_all", (json_int_t)host->sandboxes_all, "sandboxes_all_max", (json_int_t)host->sandboxes_all_max);
+			 "sandboxes_all", (json_int_t)host->sandboxes_all, "sandboxes_all_max",
+			 (json_int_t)host->sandboxes_all_max);
 }
 
 /* One word of a command line, as a shell would take it. */
@@ -202,8 +214,7 @@ static void print_list(const char *title, const json_t *list)
 	size_t i;
 
 	(void)printf("%-12s ", title);
-	json_array_foreach (list, i, item)
-		print_word(json_string_value(item));
+	json_array_foreach(list, i, item) print_word(json_string_value(item));
 	(void)putchar('\n');
 }
 
@@ -216,10 +227,10 @@ static void print_human(const struct check *check, const json_t *out)
 	json_t *grants = json_object_get(json_object_get(out, "host"), "grants");
 
 	print_list("plan", json_object_get(plan, "argv"));
-	json_array_foreach (json_object_get(plan, "assets"), i, item)
-		(void)printf("%-13s %s%s%s\n", i == 0 ? "assets" : "", json_string_value(json_object_get(item, "name")),
-			     json_is_true(json_object_get(item, "writable")) ? ", writable" : ", read-only",
-			     json_is_true(json_object_get(item, "copied")) ? ", copied" : "");
+	json_array_foreach(json_object_get(plan, "assets"), i, item)(void)
+		printf("%-13s %s%s%s\n", i == 0 ? "assets" : "", json_string_value(json_object_get(item, "name")),
+		       json_is_true(json_object_get(item, "writable")) ? ", writable" : ", read-only",
+		       json_is_true(json_object_get(item, "copied")) ? ", copied" : "");
 	(void)printf("%-13s %s\n", "accelerator", json_string_value(json_object_get(out, "accel")));
 	(void)printf("%-13s %s, %u vcpus, %u MiB\n", "ask", check->ask.hypervisor, check->ask.vcpus, check->ask.memory_mib);
 	print_list("wants", json_object_get(ask, "wants"));
@@ -254,9 +265,14 @@ static int run_check(struct check *check, bool json)
 	files_close(&ctx);
 	if (r < 0)
 		return say_failure(&failure);
-	out = json_pack("{s:o s:o s:o s:o s:o}", "spec", spec_to_json(check->spec), "plan", plan, "ask", ask_json(&check->ask),
-			"accel", json_sprintf("%s: %s", ctx.kvm ? "kvm" : check->driver->can.tcg ? "tcg" : "none", reason), "host",
-			host_json(&check->host));
+	out = json_pack("{s:o s:o s:o s:o s:o}", "spec", spec_to_json(check->spec), "plan", plan, "ask",
+			ask_json(&check->ask), "accel",
+			json_sprintf("%s: %s",
+				     ctx.kvm                  ? "kvm"
+				     : check->driver->can.tcg ? "tcg"
+							      : "none",
+				     reason),
+			"host", host_json(&check->host));
 	if (json)
 		return say_json(out);
 	print_human(check, out);
@@ -268,7 +284,8 @@ int command_check(const struct command *self, int argc, char **argv)
 {
 	struct check check = { 0 };
 	bool json = false;
-	const struct option_row rows[] = { { "json", NULL, "print JSON: spec, plan, ask, accel, host", OPTION_FLAG, &json } };
+	const struct option_row rows[] = { { "json", NULL, "print JSON: spec, plan, ask, accel, host", OPTION_FLAG,
+					     &json } };
 	int r = spec_from_arguments(self, rows, ARRAY_SIZE(rows), argc, argv, &check.spec);
 
 	if (r < 0)

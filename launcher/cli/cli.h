@@ -70,8 +70,8 @@ bool say_colour(int fd);
 /* Everything of the user's: state directories, and what only the broker knows. */
 struct found {
 	int base;
-	struct home_list list; /* those without a controller that live have status STATE_ORPHANED */
-	bool broker;           /* whether the broker answered */
+	struct home_list list;  /* those without a controller that live have status STATE_ORPHANED */
+	bool broker;            /* whether the broker answered */
 	struct failure trouble; /* why not */
 };
 
@@ -106,9 +106,9 @@ int talk_to(const char *id, json_t *request, int timeout_ms, json_t **ret, struc
 
 /* How a session at a console ended. */
 struct attach_end {
-	bool detached;  /* by the user; the guest goes on */
-	bool ended;     /* the guest has */
-	bool kept;      /* its logs are */
+	bool detached; /* by the user; the guest goes on */
+	bool ended;    /* the guest has */
+	bool kept;     /* its logs are */
 	int exit_status;
 	char uuid[STATE_UUID_SIZE];
 	char reason[256];
@@ -120,10 +120,11 @@ int attach(struct channel *channel, int console, bool foreground, const char *sh
 	   struct failure *failure);
 
 /* ---- tty.c ------------------------------------------------------------------------------------------------------- */
-bool tty_raw(void);      /* stdin; false when it is no terminal */
-void tty_restore(void);  /* safe at any time, also from atexit() */
+bool tty_raw(void);     /* stdin; false when it is no terminal */
+void tty_restore(void); /* safe at any time, also from atexit() */
 
 /* ---- spawn.c ----------------------------------------------------------------------------------------------------- */
 
 /* Start a controller for spec. Its end of the report is *ret_channel. Its pid, or -errno. */
-int spawn_controller(const struct spec *spec, bool detach, int timeout_ms, struct channel *ret_channel, struct failure *failure);
+int spawn_controller(const struct spec *spec, bool detach, int timeout_ms, struct channel *ret_channel,
+		     struct failure *failure);

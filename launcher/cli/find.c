@@ -32,7 +32,7 @@ static void ask_broker(struct leases *leases, struct failure *trouble)
 	bool connected = r == 0;
 
 	while (r == 0 && leases->count < FIND_LEASES_MAX) {
-		struct wire_lease *items = reallocarray(leases->items, leases->count + 1, sizeof(*items));
+		struct wire_lease *items = realloc(leases->items, (leases->count + 1) * sizeof(*items));
 
 		if (items == NULL)
 			break;
@@ -102,7 +102,7 @@ static int add_unknown(struct home_list *list, const struct leases *leases)
 			seen = !list->items[k].dead && strcmp(list->items[k].state.uuid, entry.state.uuid) == 0;
 		if (seen)
 			continue;
-		items = reallocarray(list->items, list->count + 1, sizeof(*items));
+		items = realloc(list->items, (list->count + 1) * sizeof(*items));
 		if (items == NULL)
 			return -ENOMEM;
 		list->items = items;
@@ -185,7 +185,8 @@ const struct home_entry *find_in(const struct home_list *list, const char *id, b
 			if (entry->dead != (pass == 1) || !means(&entry->state, id))
 				continue;
 			/* Of dead namesakes the last one. */
-			if (pass == 1 && hit != NULL && strcmp(hit->state.name, id) == 0 && strcmp(entry->state.name, id) == 0) {
+			if (pass == 1 && hit != NULL && strcmp(hit->state.name, id) == 0 &&
+			    strcmp(entry->state.name, id) == 0) {
 				hit = entry;
 				continue;
 			}
@@ -201,10 +202,11 @@ const struct home_entry *find_in(const struct home_list *list, const char *id, b
 		(void)fail(failure, -EINVAL, EXIT_USAGE, "sandbox %s: it could be %s; give more characters", id, several);
 	else if (strlen(id) < FIND_PREFIX)
 		(void)fail(failure, -ENOENT, EXIT_NOT_FOUND,
-			   "sandbox %s: none has this name, and of a uuid at least %d characters are needed; see postern ps", id,
-			   FIND_PREFIX);
+			   "sandbox %s: none has this name, and of a uuid at least %d characters are needed; see postern ps",
+			   id, FIND_PREFIX);
 	else
-		(void)fail(failure, -ENOENT, EXIT_NOT_FOUND, "sandbox %s: you have none with this uuid or name; see postern ps", id);
+		(void)fail(failure, -ENOENT, EXIT_NOT_FOUND,
+			   "sandbox %s: you have none with this uuid or name; see postern ps", id);
 	return NULL;
 }
 

@@ -22,11 +22,13 @@ int command_help(const struct command *self, int argc, char **argv)
 		}
 	if (words > 0)
 		return say_error(EXIT_USAGE, "command %s: there is none of that name; see postern help", argv[0]);
-	(void)printf("usage: postern COMMAND [arguments] [options]\n"
-		     "Virtual machines in rooms without a door: nothing that touches a guest has any privilege.\n\ncommands:\n");
+	(void)printf(
+		"usage: postern COMMAND [arguments] [options]\n"
+		"Virtual machines in rooms without a door: nothing that touches a guest has any privilege.\n\ncommands:\n");
 	for (size_t i = 0; i < count; i++)
 		(void)printf("  %-8s %-18s %s\n", all[i].name, all[i].arguments, all[i].meaning);
 	(void)printf("\nAn ID is a uuid, at least %d characters of its beginning, or a name.\n"
-		     "Options of a command: postern COMMAND --help. Everything else: man 1 postern.\n", FIND_PREFIX);
+		     "Options of a command: postern COMMAND --help. Everything else: man 1 postern.\n",
+		     FIND_PREFIX);
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
 }

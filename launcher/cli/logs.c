@@ -58,7 +58,8 @@ int command_logs(const struct command *self, int argc, char **argv)
 	bool follow = false, console = false;
 	const struct option_row rows[] = {
 		{ "follow", NULL, "go on until the sandbox ends", OPTION_FLAG, &follow },
-		{ "console", NULL, "what the guest printed on its console, instead of the VMM's output", OPTION_FLAG, &console },
+		{ "console", NULL, "what the guest printed on its console, instead of the VMM's output", OPTION_FLAG,
+		  &console },
 	};
 	cleanup_fd int dir = -1;
 	size_t words;

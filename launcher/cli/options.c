@@ -106,8 +106,8 @@ struct given {
 	const struct command *command;
 	const char *value; /* behind '=', or NULL */
 	char name[64];
-	char **next;       /* following words */
-	int left, used;    /* how many there are, how many were taken */
+	char **next;    /* following words */
+	int left, used; /* how many there are, how many were taken */
 };
 
 static const char *value_of(struct given *given)
@@ -121,7 +121,8 @@ static const char *value_of(struct given *given)
 
 static int no_value(const struct given *given)
 {
-	return say_error(EXIT_USAGE, "option --%s: it needs a value; see postern %s --help", given->name, given->command->name);
+	return say_error(EXIT_USAGE, "option --%s: it needs a value; see postern %s --help", given->name,
+			 given->command->name);
 }
 
 static int set_row(const struct option_row *row, struct given *given)
@@ -132,7 +133,8 @@ static int set_row(const struct option_row *row, struct given *given)
 
 	if (row->kind == OPTION_FLAG) {
 		if (given->value != NULL)
-			return say_error(EXIT_USAGE, "option --%s: it takes no value; leave =%s away", given->name, given->value);
+			return say_error(EXIT_USAGE, "option --%s: it takes no value; leave =%s away", given->name,
+					 given->value);
 		*(bool *)row->target = true;
 		return -1;
 	}
@@ -177,8 +179,8 @@ static int set_field(struct spec *spec, struct given *given)
 	if (value == NULL)
 		return no_value(given);
 	if (spec_set(spec, field, value, &why) < 0)
-		return say_error(EXIT_USAGE, "option --%s: %s%s%s", given->name, why.text, why.allowed[0] != '\0' ? "; allowed: " : "",
-				 why.allowed);
+		return say_error(EXIT_USAGE, "option --%s: %s%s%s", given->name, why.text,
+				 why.allowed[0] != '\0' ? "; allowed: " : "", why.allowed);
 	return -1;
 }
 
@@ -222,11 +224,12 @@ int options_parse(const struct command *self, const struct option_row *rows, siz
 		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
 			return help(self, rows, count, spec != NULL);
 		if (word[1] != '-')
-			return say_error(EXIT_USAGE, "option %s: there are no short options; see postern %s --help", word, self->name);
+			return say_error(EXIT_USAGE, "option %s: there are no short options; see postern %s --help", word,
+					 self->name);
 		equals = strchr(word, '=');
 		given.value = equals != NULL ? equals + 1 : NULL;
-		(void)snprintf(given.name, sizeof(given.name), "%.*s", equals != NULL ? (int)(equals - word - 2) : (int)strlen(word) - 2,
-			       word + 2);
+		(void)snprintf(given.name, sizeof(given.name), "%.*s",
+			       equals != NULL ? (int)(equals - word - 2) : (int)strlen(word) - 2, word + 2);
 		r = set_any(rows, count, spec, &given);
 		if (r >= 0)
 			return r;

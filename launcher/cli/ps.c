@@ -79,8 +79,8 @@ int command_ps(const struct command *self, int argc, char **argv)
 			continue;
 		}
 		if (shown++ == 0)
-			(void)printf("%-8s  %-15s  %-9s  %10s  %-10s  %-5s  %5s  %8s  %-12s  %s\n", "ID", "NAME", "STATUS", "UID",
-				     "HYPERVISOR", "ACCEL", "VCPUS", "MIB", "NETWORKS", "AGE");
+			(void)printf("%-8s  %-15s  %-9s  %10s  %-10s  %-5s  %5s  %8s  %-12s  %s\n", "ID", "NAME", "STATUS",
+				     "UID", "HYPERVISOR", "ACCEL", "VCPUS", "MIB", "NETWORKS", "AGE");
 		print_row(&entry->state);
 	}
 	if (json) {
@@ -93,7 +93,8 @@ int command_ps(const struct command *self, int argc, char **argv)
 	}
 	/* Said, so that an empty list is not taken for the whole truth. */
 	if (!found.broker && !json)
-		(void)fprintf(stderr, "postern: %s (so sandboxes without a controller cannot be listed)\n", found.trouble.text);
+		(void)fprintf(stderr, "postern: %s (so sandboxes without a controller cannot be listed)\n",
+			      found.trouble.text);
 	find_done(&found);
 	return r;
 }

@@ -10,21 +10,26 @@
 #include "common/cleanup.h"
 #include "launcher/sandbox/receipt.h"
 
-#define RECEIPT_FILE_MAX (1024u * 1024u)
+#define RECEIPT_FILE_MAX ((size_t)1024 * 1024)
 
 /* Print a receipt from its JSON; steals json. */
 static int show(json_t *json, bool as_json)
 {
-	cleanup_free struct receipt *receipt = calloc(1, sizeof(*receipt));
+	struct receipt *receipt;
 	int r;
 
 	if (as_json)
 		return say_json(json);
+	receipt = calloc(1, sizeof(*receipt));
 	r = receipt == NULL ? -ENOMEM : receipt_from_json(json, receipt);
 	json_decref(json);
+	if (r == 0)
+		r = receipt_print(receipt, STDOUT_FILENO, say_colour(STDOUT_FILENO)) < 0 ? EXIT_FAILED : EXIT_OK;
+	free(receipt);
 	if (r < 0)
-		return say_error(EXIT_FAILED, "receipt: it cannot be read (%s); was it written by another version?", strerror(-r));
-	return receipt_print(receipt, STDOUT_FILENO, say_colour(STDOUT_FILENO)) < 0 ? EXIT_FAILED : EXIT_OK;
+		return say_error(EXIT_FAILED, "receipt: it cannot be read (%s); was it written by another version?",
+				 strerror(-r));
+	return r;
 }
 
 /* From the file, so that it can be read when the sandbox has failed or lost its controller. */
@@ -37,7 +42,8 @@ static json_t *stored(const struct found *found, const struct home_entry *entry,
 
 	if (json == NULL)
 		(void)fail(failure, r, EXIT_NOT_FOUND, "receipt of %s: %s; see postern logs %.8s", entry->state.uuid,
-			   r == -ENOENT ? "there is none, the launch did not come so far" : "it cannot be read", entry->state.uuid);
+			   r == -ENOENT ? "there is none, the launch did not come so far" : "it cannot be read",
+			   entry->state.uuid);
 	return json;
 }
 
@@ -82,8 +88,8 @@ static void print_diff(const json_t *diff)
 	if (json_array_size(diff) == 0)
 		return;
 	(void)printf("\nchanged since the launch:\n");
-	json_array_foreach (diff, i, row)
-		(void)printf("  %-32s  %s -> %s\n", text_of(row, "field"), text_of(row, "then"), text_of(row, "now"));
+	json_array_foreach(diff, i, row)(void)
+		printf("  %-32s  %s -> %s\n", text_of(row, "field"), text_of(row, "then"), text_of(row, "now"));
 	(void)fflush(stdout);
 }
 
@@ -112,7 +118,8 @@ int command_audit(const struct command *self, int argc, char **argv)
 	}
 	json_decref(answer);
 	if (r == EXIT_OK && !good)
-		r = say_error(EXIT_RECEIPT, "audit of %s: it is not as it was at the launch; postern kill it if you cannot explain this",
+		r = say_error(EXIT_RECEIPT,
+			      "audit of %s: it is not as it was at the launch; postern kill it if you cannot explain this",
 			      argv[0]);
 	return r;
 }

@@ -36,10 +36,12 @@ static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, s
 			continue;
 		}
 		if (r == -ETIMEDOUT)
-			return fail(failure, r, EXIT_TIMEOUT, "start sandbox: no guest after %d s (%s); try a longer --timeout",
-				    timeout_ms / 1000, step);
+			return fail(failure, r, EXIT_TIMEOUT,
+				    "start sandbox: no guest after %d s (%s); try a longer --timeout", timeout_ms / 1000,
+				    step);
 		if (r < 0)
-			return fail(failure, r, EXIT_LAUNCH, "start sandbox: the controller died (%s); see the broker's log", step);
+			return fail(failure, r, EXIT_LAUNCH, "start sandbox: the controller died (%s); see the broker's log",
+				    step);
 		event = json_string_value(json_object_get(line, "event"));
 		text = json_string_value(json_object_get(line, "text"));
 		if (event != NULL && strcmp(event, "running") == 0) {
@@ -47,8 +49,8 @@ static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, s
 			return 0;
 		}
 		if (event != NULL && strcmp(event, "failed") == 0)
-			r = fail(failure, -EREMOTEIO, (enum postern_exit)json_integer_value(json_object_get(line, "exit")), "%s",
-				 text != NULL ? text : "?");
+			r = fail(failure, -EREMOTEIO, (enum postern_exit)json_integer_value(json_object_get(line, "exit")),
+				 "%s", text != NULL ? text : "?");
 		else if (text != NULL) {
 			(void)snprintf(step, sizeof(step), "%s", text);
 			shown = false;
@@ -64,22 +66,24 @@ static void controller_died(const char *uuid, struct failure *failure)
 {
 	struct failure ignored;
 	struct found found;
+	bool ended = false, there = false;
 
 	if (find_all(&found, &ignored) < 0)
 		return;
 	for (size_t i = 0; i < found.list.count; i++) {
-		const struct home_entry *entry = &found.list.items[i];
-
-		if (strcmp(entry->state.uuid, uuid) != 0)
-			continue;
-		if (entry->dead)
-			(void)fail(failure, -EPIPE, EXIT_GUEST, "sandbox %s: its controller was killed, and it ended with it; see postern logs %.8s",
-				   uuid, uuid);
-		else
-			(void)fail(failure, -EPIPE, EXIT_GUEST, "sandbox %s: its controller was killed, and it goes on; postern kill %.8s ends it",
-				   uuid, uuid);
+		ended = ended || (found.list.items[i].dead && strcmp(found.list.items[i].state.uuid, uuid) == 0);
+		there = there || strcmp(found.list.items[i].state.uuid, uuid) == 0;
 	}
+	/* The broker may still know it for a moment; what was swept was not to survive. */
+	if (ended)
+		(void)fail(failure, -EPIPE, EXIT_GUEST,
+			   "sandbox %s: its controller was killed, and it ended with it; see postern logs %.8s", uuid, uuid);
+	else if (there)
+		(void)fail(failure, -EPIPE, EXIT_GUEST,
+			   "sandbox %s: its controller was killed, and it goes on; postern kill %.8s ends it", uuid, uuid);
 	find_done(&found);
+	if (ended)
+		find_wait_gone(uuid);
 }
 
 /* The sandbox belongs to this terminal until one of the two ends. */
@@ -100,8 +104,8 @@ static int foreground(struct channel *channel, const json_t *running, struct fai
 	find_wait_gone(uuid);
 	if (end.exit_status == EXIT_OK)
 		return EXIT_OK;
-	return say_error((enum postern_exit)end.exit_status, end.kept ? "sandbox %s: %s; see postern logs %.8s" : "sandbox %s: %s%.0s",
-			 uuid, end.reason, uuid);
+	return say_error((enum postern_exit)end.exit_status,
+			 end.kept ? "sandbox %s: %s; see postern logs %.8s" : "sandbox %s: %s%.0s", uuid, end.reason, uuid);
 }
 
 /* A launch that is broken off: the controller dies of it, and what it had started dies of that. */
@@ -162,8 +166,8 @@ int command_run(const struct command *self, int argc, char **argv)
 		if (failure.exit_status == EXIT_TIMEOUT || r == -EPIPE)
 			abandon(pid);
 		if (was_interrupted != 0)
-			(void)fail(&failure, -EINTR, EXIT_FAILED, "start sandbox: interrupted by signal %d; nothing of it is left",
-				   (int)was_interrupted);
+			(void)fail(&failure, -EINTR, EXIT_FAILED,
+				   "start sandbox: interrupted by signal %d; nothing of it is left", (int)was_interrupted);
 		channel_close(&channel);
 		return say_failure(&failure);
 	}
@@ -174,9 +178,9 @@ int command_run(const struct command *self, int argc, char **argv)
 		r = say_json(json_incref(json_object_get(running, "state")));
 	else
 		r = printf("%s\n", json_string_value(json_object_get(json_object_get(running, "state"), "uuid"))) > 0 &&
-				    fflush(stdout) == 0 ?
-			    EXIT_OK :
-			    EXIT_FAILED;
+				    fflush(stdout) == 0
+			    ? EXIT_OK
+			    : EXIT_FAILED;
 	json_decref(running);
 	channel_close(&channel);
 	return r;

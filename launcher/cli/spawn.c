@@ -60,7 +60,8 @@ static _Noreturn void become(const char *path, char *const argv[], int spec, int
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	/* Out of the way first: a source may sit on another's target. */
-	int high_spec = fcntl(spec, F_DUPFD_CLOEXEC, SPAWN_FD_END), high_report = fcntl(report, F_DUPFD_CLOEXEC, SPAWN_FD_END);
+	int high_spec = fcntl(spec, F_DUPFD_CLOEXEC, SPAWN_FD_END),
+	    high_report = fcntl(report, F_DUPFD_CLOEXEC, SPAWN_FD_END);
 	sigset_t none;
 
 	/* A session of its own: Ctrl-C at the terminal is for us, and a closed terminal does not kill it. */
@@ -76,7 +77,8 @@ static _Noreturn void become(const char *path, char *const argv[], int spec, int
 	_exit(EXIT_FAILED);
 }
 
-int spawn_controller(const struct spec *spec, bool detach, int timeout_ms, struct channel *ret_channel, struct failure *failure)
+int spawn_controller(const struct spec *spec, bool detach, int timeout_ms, struct channel *ret_channel,
+		     struct failure *failure)
 {
 	char path[PATH_MAX], timeout[32], socket_arg[PATH_MAX + 16];
 	const char *argv[] = { "postern-controller", "--spec-fd=3", "--report-fd=4", timeout, NULL, NULL, NULL };

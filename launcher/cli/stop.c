@@ -56,7 +56,8 @@ static int wait_end(struct stopping *one, int timeout_ms, struct failure *failur
 			r = -EREMOTEIO;
 		text = json_string_value(json_object_get(line, r == -EREMOTEIO ? "error" : "reason"));
 		if (r < 0)
-			(void)fail(failure, r, EXIT_FAILED, "sandbox %s: %s", one->entry->state.uuid, text != NULL ? text : "?");
+			(void)fail(failure, r, EXIT_FAILED, "sandbox %s: %s", one->entry->state.uuid,
+				   text != NULL ? text : "?");
 		json_decref(line);
 		if (r != 0)
 			return r > 0 ? 0 : r;
@@ -97,7 +98,8 @@ static int end_all(struct stopping *all, size_t count, const struct found *found
 }
 
 /* What the words mean, each sandbox once. -1, or the exit status. */
-static int choose(const struct found *found, char **words, size_t word_count, bool every, struct stopping *all, size_t *ret_count)
+static int choose(const struct found *found, char **words, size_t word_count, bool every, struct stopping *all,
+		  size_t *ret_count)
 {
 	struct failure failure;
 	size_t count = 0;
@@ -125,26 +127,29 @@ static int end_chosen(const char *verb, char **words, size_t word_count, bool ev
 {
 	struct failure failure;
 	struct found found;
-	cleanup_free struct stopping *all = NULL;
+	struct stopping *all;
 	size_t count = 0;
 	int r;
 
 	if (every ? word_count > 0 : word_count == 0) {
 		json_decref(request);
 		return say_error(EXIT_USAGE, "%s: it takes ids%s; see postern ps", verb,
-				 every ? " or --all, not both" : strcmp(verb, "kill") == 0 ? " or --all" : "");
+				 every                       ? " or --all, not both"
+				 : strcmp(verb, "kill") == 0 ? " or --all"
+							     : "");
 	}
 	if (find_all(&found, &failure) < 0) {
 		json_decref(request);
 		return say_failure(&failure);
 	}
 	all = calloc(found.list.count + word_count + 1, sizeof(*all));
-	r = all == NULL ? say_error(EXIT_FAILED, "%s: out of memory; stop something else first", verb) :
-			  choose(&found, words, word_count, every, all, &count);
+	r = all == NULL ? say_error(EXIT_FAILED, "%s: out of memory; stop something else first", verb)
+			: choose(&found, words, word_count, every, all, &count);
 	if (r >= 0)
 		json_decref(request);
 	else
 		r = end_all(all, count, &found, request, timeout_ms);
+	free(all);
 	find_done(&found);
 	return r;
 }
@@ -153,8 +158,8 @@ int command_stop(const struct command *self, int argc, char **argv)
 {
 	int timeout_ms = -1;
 	const struct option_row rows[] = {
-		{ "timeout", "SECONDS", "how long the guest may take to power off (default: stop_timeout of its spec)", OPTION_SECONDS,
-		  &timeout_ms },
+		{ "timeout", "SECONDS", "how long the guest may take to power off (default: stop_timeout of its spec)",
+		  OPTION_SECONDS, &timeout_ms },
 	};
 	size_t words;
 	int r = options_parse(self, rows, ARRAY_SIZE(rows), NULL, argc, argv, &words);
@@ -162,8 +167,8 @@ int command_stop(const struct command *self, int argc, char **argv)
 	if (r >= 0)
 		return r;
 	return end_chosen("stop", argv, words, false,
-			  timeout_ms >= 0 ? json_pack("{s:s s:i}", "verb", "stop", "timeout_ms", timeout_ms) :
-					    json_pack("{s:s}", "verb", "stop"),
+			  timeout_ms >= 0 ? json_pack("{s:s s:i}", "verb", "stop", "timeout_ms", timeout_ms)
+					  : json_pack("{s:s}", "verb", "stop"),
 			  (timeout_ms >= 0 ? timeout_ms : OPTION_TIMEOUT_MAX * 1000) + STOP_MORE_MS);
 }
 

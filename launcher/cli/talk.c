@@ -21,18 +21,22 @@ int talk_open(const struct found *found, const struct home_entry *entry, struct 
 		return fail(failure, -ESRCH, EXIT_NOT_FOUND, "sandbox %s: it has ended (%s); see postern logs %.8s",
 			    entry->state.uuid, entry->state.reason, entry->state.uuid);
 	if (!entry->running)
-		return fail(failure, -ESRCH, EXIT_FAILED, "sandbox %s: it has no controller any more; postern kill %.8s ends it",
-			    entry->state.uuid, entry->state.uuid);
+		return fail(failure, -ESRCH, EXIT_FAILED,
+			    "sandbox %s: it has no controller any more; postern kill %.8s ends it", entry->state.uuid,
+			    entry->state.uuid);
 	dir = home_open(found->base, entry->state.uuid, false);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (dir < 0 || fd < 0)
-		return fail(failure, -ESRCH, EXIT_NOT_FOUND, "sandbox %s: it has just ended; see postern ps", entry->state.uuid);
+		return fail(failure, -ESRCH, EXIT_NOT_FOUND, "sandbox %s: it has just ended; see postern ps",
+			    entry->state.uuid);
 	(void)snprintf(name.sun_path, sizeof(name.sun_path), "/proc/self/fd/%d/" HOME_API, dir);
 	if (connect(fd, (const struct sockaddr *)&name, sizeof(name)) < 0) {
 		if (errno == ENOENT)
-			return fail(failure, -EAGAIN, EXIT_FAILED, "sandbox %s: it is still starting; try again", entry->state.uuid);
-		return fail(failure, -errno, EXIT_FAILED, "sandbox %s: its controller does not answer (%s); postern kill ends it",
-			    entry->state.uuid, strerror(errno));
+			return fail(failure, -EAGAIN, EXIT_FAILED, "sandbox %s: it is still starting; try again",
+				    entry->state.uuid);
+		return fail(failure, -errno, EXIT_FAILED,
+			    "sandbox %s: its controller does not answer (%s); postern kill ends it", entry->state.uuid,
+			    strerror(errno));
 	}
 	channel_open(ret, fd_take(&fd), CHANNEL_REPLY_MAX);
 	return 0;
@@ -66,7 +70,8 @@ int talk_next(struct channel *channel, int timeout_ms, json_t **ret, struct fail
 		if (r < 0)
 			return fail(failure, r, EXIT_FAILED, "controller: it sends what is not JSON; postern kill ends it");
 		if (timeout_ms >= 0 && left <= 0)
-			return fail(failure, -ETIMEDOUT, EXIT_TIMEOUT, "controller: no answer in time; postern kill ends the sandbox");
+			return fail(failure, -ETIMEDOUT, EXIT_TIMEOUT,
+				    "controller: no answer in time; postern kill ends the sandbox");
 		if (poll(&fd, 1, left) <= 0)
 			continue;
 		r = channel_read(channel);
@@ -95,8 +100,11 @@ int talk_call(struct channel *channel, json_t *request, int timeout_ms, json_t *
 			*ret = answer;
 			return 0;
 		}
-		r = fail(failure, -EREMOTEIO, (enum postern_exit)json_integer_value(json_object_get(answer, "exit")), "sandbox: %s",
-			 json_is_string(json_object_get(answer, "error")) ? json_string_value(json_object_get(answer, "error")) : "?");
+		r = fail(failure, -EREMOTEIO, (enum postern_exit)json_integer_value(json_object_get(answer, "exit")),
+			 "sandbox: %s",
+			 json_is_string(json_object_get(answer, "error"))
+				 ? json_string_value(json_object_get(answer, "error"))
+				 : "?");
 		json_decref(answer);
 	}
 	return r;

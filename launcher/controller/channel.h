@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define CHANNEL_REQUEST_MAX 4096u          /* a line from a client */
-#define CHANNEL_REPLY_MAX (1024u * 1024u)  /* a line from the controller: a receipt is the longest */
-#define CHANNEL_OUT_MAX (2u * CHANNEL_REPLY_MAX)
+#define CHANNEL_REQUEST_MAX 4096u               /* a line from a client */
+#define CHANNEL_REPLY_MAX ((size_t)1024 * 1024) /* a line from the controller: a receipt is the longest */
+#define CHANNEL_OUT_MAX (2 * CHANNEL_REPLY_MAX)
 
 struct json_t; /* jansson */
 

@@ -42,9 +42,10 @@ enum {
 	LL_REFER = 1 << 13,
 	LL_TRUNCATE = 1 << 14,
 	LL_READ = LL_READ_FILE | LL_READ_DIR,
-	LL_KEEP = LL_READ | LL_WRITE_FILE | LL_REMOVE_DIR | LL_REMOVE_FILE | LL_MAKE_DIR | LL_MAKE_REG | LL_REFER | LL_TRUNCATE
+	LL_KEEP =
+		LL_READ | LL_WRITE_FILE | LL_REMOVE_DIR | LL_REMOVE_FILE | LL_MAKE_DIR | LL_MAKE_REG | LL_REFER | LL_TRUNCATE
 };
-#define LL_NET_TCP 0x3u /* bind, connect */
+#define LL_NET_TCP 0x3u        /* bind, connect */
 #define LL_SCOPE_ABSTRACT 0x1u /* no abstract socket of others. Signals stay: passt must be ended. */
 
 struct ll_ruleset {
@@ -115,11 +116,11 @@ static int landlock(int base, int *ret_abi)
 
 /* What a taken-over controller would want next and an honest one never needs after set-up. */
 static const uint32_t denied[] = {
-	SYS_execve,	   SYS_execveat,	SYS_ptrace,	     SYS_process_vm_readv, SYS_process_vm_writev,
-	SYS_unshare,	   SYS_setns,		SYS_mount,	     SYS_umount2,	   SYS_pivot_root,
-	SYS_chroot,	   SYS_bpf,		SYS_perf_event_open, SYS_userfaultfd,	   SYS_io_uring_setup,
-	SYS_keyctl,	   SYS_add_key,		SYS_request_key,     SYS_open_by_handle_at, SYS_kcmp,
-	SYS_open_tree,	   SYS_move_mount,	SYS_fsopen,	     SYS_personality,
+	SYS_execve,    SYS_execveat,   SYS_ptrace,          SYS_process_vm_readv,  SYS_process_vm_writev,
+	SYS_unshare,   SYS_setns,      SYS_mount,           SYS_umount2,           SYS_pivot_root,
+	SYS_chroot,    SYS_bpf,        SYS_perf_event_open, SYS_userfaultfd,       SYS_io_uring_setup,
+	SYS_keyctl,    SYS_add_key,    SYS_request_key,     SYS_open_by_handle_at, SYS_kcmp,
+	SYS_open_tree, SYS_move_mount, SYS_fsopen,          SYS_personality,
 };
 
 static int filter(void)

@@ -41,8 +41,8 @@ int files_open(const char *what, const char *path, bool writable, int *ret_fd, s
 	if (S_ISDIR(st.st_mode))
 		return fail(failure, -EISDIR, EXIT_FILE, "%s %s: is a directory; name a file in it", what, path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return fail(failure, -EINVAL, EXIT_FILE, "%s %s: is neither a regular file nor a block device; name one that is",
-			    what, path);
+		return fail(failure, -EINVAL, EXIT_FILE,
+			    "%s %s: is neither a regular file nor a block device; name one that is", what, path);
 	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", look);
 	fd = open(self, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)

@@ -32,7 +32,10 @@ struct receipt *guest_receipt(const struct guest *guest, const struct wire_facts
 	receipt->facts = *facts;
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	receipt->taken_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	(void)snprintf(receipt->accel, sizeof(receipt->accel), "%s: %s", guest->kvm ? "kvm" : guest->driver->can.tcg ? "tcg" : "none",
+	(void)snprintf(receipt->accel, sizeof(receipt->accel), "%s: %s",
+		       guest->kvm               ? "kvm"
+		       : guest->driver->can.tcg ? "tcg"
+						: "none",
 		       guest->accel_reason != NULL ? guest->accel_reason : "");
 	if (receipt_outside(&receipt->lease, &receipt->init, &receipt->vmm) < 0) {
 		free(receipt);

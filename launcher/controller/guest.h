@@ -17,13 +17,13 @@ struct passt; /* launcher/net/passt.h */
 struct guest {
 	struct spec *spec;
 	const struct driver *driver;
-	struct driver_vm *vm;       /* NULL: the VMM's channel is closed */
-	struct wire_lease lease;    /* valid once pidfd >= 0 */
-	struct wire_session phase;  /* of the control channel */
-	struct plan *plan;          /* what the receipt is compared with; its descriptors are closed */
-	struct receipt *receipt;    /* the one of the launch */
+	struct driver_vm *vm;      /* NULL: the VMM's channel is closed */
+	struct wire_lease lease;   /* valid once pidfd >= 0 */
+	struct wire_session phase; /* of the control channel */
+	struct plan *plan;         /* what the receipt is compared with; its descriptors are closed */
+	struct receipt *receipt;   /* the one of the launch */
 	struct passt *passt;
-	const char *socket;         /* the broker's; NULL: the default */
+	const char *socket; /* the broker's; NULL: the default */
 	bool kvm;
 	const char *accel_reason;
 	int pidfd, init, console, log;

@@ -18,16 +18,17 @@
 
 /* ---- the base -------------------------------------------------------------------------------------------------- */
 
-/* Our directory `name` below parent, made when it is missing and make says so. The check is on the descriptor that is then used, so
- * nobody can swap the directory between the two. */
+/* Our directory `name` below parent, made when it is missing and make says so. The check is on the descriptor that is
+ * then used, so nobody can swap the directory between the two. */
 static int open_ours(bool make, int parent, const char *name, const char *shown, int *ret_fd, struct failure *failure)
 {
 	cleanup_fd int fd = -1;
 	struct stat st;
 
 	if (make && mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
-		return fail(failure, -errno, EXIT_FAILED, "make state directory %s: %s; set XDG_RUNTIME_DIR to a directory of yours",
-			    shown, strerror(errno));
+		return fail(failure, -errno, EXIT_FAILED,
+			    "make state directory %s: %s; set XDG_RUNTIME_DIR to a directory of yours", shown,
+			    strerror(errno));
 	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT && !make)
 		return -ENOENT;
@@ -35,16 +36,18 @@ static int open_ours(bool make, int parent, const char *name, const char *shown,
 		return fail(failure, -ELOOP, EXIT_FAILED,
 			    "state directory %s: is not a directory of its own; remove it or set XDG_RUNTIME_DIR", shown);
 	if (fd < 0)
-		return fail(failure, -errno, EXIT_FAILED, "open state directory %s: %s; set XDG_RUNTIME_DIR to a directory of yours",
-			    shown, strerror(errno));
+		return fail(failure, -errno, EXIT_FAILED,
+			    "open state directory %s: %s; set XDG_RUNTIME_DIR to a directory of yours", shown,
+			    strerror(errno));
 	if (fstat(fd, &st) < 0)
 		return fail(failure, -errno, EXIT_FAILED, "state directory %s: %s", shown, strerror(errno));
 	if (st.st_uid != geteuid())
 		return fail(failure, -EPERM, EXIT_FAILED,
 			    "state directory %s: belongs to uid %u; remove it or set XDG_RUNTIME_DIR", shown, st.st_uid);
 	if ((st.st_mode & 077) != 0)
-		return fail(failure, -EPERM, EXIT_FAILED, "state directory %s: others may enter it (mode %04o); chmod 700 %s", shown,
-			    st.st_mode & 07777, shown);
+		return fail(failure, -EPERM, EXIT_FAILED,
+			    "state directory %s: others may enter it (mode %04o); chmod 700 %s", shown, st.st_mode & 07777,
+			    shown);
 	*ret_fd = fd_take(&fd);
 	return 0;
 }
@@ -218,13 +221,13 @@ int home_enter(int base, const struct state *state, struct home *ret, struct fai
 		return fail(failure, base_lock, EXIT_FAILED, "lock state directory: %s; is another postern process stopped?",
 			    strerror(-base_lock));
 	if (name_taken(base, state->name))
-		return fail(failure, -EEXIST, EXIT_USAGE, "name %s: a running sandbox has it; choose another or stop that one",
-			    state->name);
+		return fail(failure, -EEXIST, EXIT_USAGE,
+			    "name %s: a running sandbox has it; choose another or stop that one", state->name);
 	if (mkdirat(base, state->uuid, 0700) < 0)
 		return fail(failure, -errno, EXIT_FAILED, "make state directory of %s: %s", state->uuid, strerror(errno));
 	dir = home_open(base, state->uuid, false);
 	lock = dir < 0 ? dir : openat(dir, HOME_LOCK, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	/* Only a scan can hold it, for the moment of its look: the base is locked, so no sweep finds the directory unfinished. */
+	/* Only a scan can hold it, for the moment of its look: the base is locked, so no sweep finds it unfinished. */
 	if (lock < 0 || flock(lock, LOCK_EX) < 0) {
 		r = -errno;
 		home_remove(base, state->uuid);
@@ -242,13 +245,14 @@ int home_enter(int base, const struct state *state, struct home *ret, struct fai
 
 void home_leave(struct home *home, bool keep)
 {
-	cleanup_fd int base_lock = home_lock_base(home->base);
+	int base_lock = home_lock_base(home->base);
 
 	/* Without the lock (somebody sits on it) we still clean up our own: the names are ours alone. */
 	if (keep)
 		home_bury(home->base, home->uuid);
 	else
 		home_remove(home->base, home->uuid);
+	fd_close(&base_lock);
 	fd_close(&home->dir);
 	fd_close(&home->lock);
 }

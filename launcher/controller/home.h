@@ -16,7 +16,7 @@
 #include "failure.h"
 #include "state.h"
 
-#define HOME_DEAD_MAX 20u     /* logs of dead sandboxes that are kept */
+#define HOME_DEAD_MAX 20u /* logs of dead sandboxes that are kept */
 #define HOME_ENTRIES_MAX 4096u
 
 #define HOME_STATE "state.json"

@@ -19,17 +19,16 @@
 /* Call fn for each name in a directory. */
 static int each(int dir, int (*fn)(int dir, const char *name, void *context), void *context)
 {
-	cleanup_fd int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *stream = copy >= 0 ? fdopendir(copy) : NULL; /* takes copy over */
 	const struct dirent *entry;
-	DIR *stream;
-	int r = 0;
 
-	if (copy < 0)
-		return -errno;
-	stream = fdopendir(copy);
-	if (stream == NULL)
-		return -errno;
-	copy = -1; /* closedir() closes it */
+	if (stream == NULL) {
+		r = -errno;
+		if (copy >= 0)
+			(void)close(copy);
+		return r;
+	}
 	while (r >= 0 && (entry = readdir(stream)) != NULL) /* NOLINT(concurrency-mt-unsafe): own stream */
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			r = fn(dir, entry->d_name, context);
@@ -59,6 +58,7 @@ void home_remove(int base, const char *path)
 
 struct scan {
 	struct home_list *list;
+	size_t room;
 	bool dead;
 };
 
@@ -69,13 +69,20 @@ bool home_running(int dir)
 	return lock >= 0 && flock(lock, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 }
 
+static int count_one(int dir, const char *name, void *context)
+{
+	(void)dir;
+	*(size_t *)context += state_uuid_ok(name);
+	return 0;
+}
+
 static int scan_one(int parent, const char *name, void *context)
 {
 	struct scan *scan = context;
-	struct home_entry *items, entry = { .dead = scan->dead };
+	struct home_entry entry = { .dead = scan->dead };
 	cleanup_fd int dir = -1;
 
-	if (!state_uuid_ok(name) || scan->list->count >= HOME_ENTRIES_MAX)
+	if (!state_uuid_ok(name) || scan->list->count >= scan->room)
 		return 0;
 	dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
@@ -86,11 +93,7 @@ static int scan_one(int parent, const char *name, void *context)
 		(void)snprintf(entry.state.uuid, sizeof(entry.state.uuid), "%s", name);
 	}
 	entry.running = !scan->dead && home_running(dir);
-	items = reallocarray(scan->list->items, scan->list->count + 1, sizeof(*items));
-	if (items == NULL)
-		return -ENOMEM;
-	scan->list->items = items;
-	items[scan->list->count++] = entry;
+	scan->list->items[scan->list->count++] = entry;
 	return 0;
 }
 
@@ -110,16 +113,21 @@ int home_scan(int base, struct home_list *ret)
 	struct home_list list = { 0 };
 	struct scan scan = { .list = &list };
 	cleanup_fd int dead = openat(base, HOME_DEAD, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int r = each(base, scan_one, &scan);
+	int r = each(base, count_one, &scan.room);
 
-	if (r >= 0 && dead >= 0) {
-		scan.dead = true;
-		r = each(dead, scan_one, &scan);
-	}
-	if (r < 0) {
-		home_list_free(&list);
+	if (r >= 0 && dead >= 0)
+		r = each(dead, count_one, &scan.room);
+	if (r < 0)
 		return r;
-	}
+	/* What comes into being between the two looks waits for the next scan. */
+	scan.room = scan.room < HOME_ENTRIES_MAX ? scan.room : HOME_ENTRIES_MAX;
+	list.items = calloc(scan.room + 1, sizeof(*list.items));
+	if (list.items == NULL)
+		return -ENOMEM;
+	(void)each(base, scan_one, &scan);
+	scan.dead = true;
+	if (dead >= 0)
+		(void)each(dead, scan_one, &scan);
 	if (list.count > 1)
 		qsort(list.items, list.count, sizeof(*list.items), by_age);
 	*ret = list;

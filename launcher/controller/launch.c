@@ -24,10 +24,12 @@ struct launch {
 	struct guest *guest;
 	struct broker *broker;
 	struct driver_context ctx;
+	struct wire_hypervisor_reply hypervisor;
+	struct driver_probe probe;
 	const struct launch_watch *watch;
 	struct failure *failure;
-	struct wire_in *in;     /* heap: 40 KB */
-	int64_t deadline;       /* CLOCK_MONOTONIC, ms */
+	struct wire_in *in; /* heap: 40 KB */
+	int64_t deadline;   /* CLOCK_MONOTONIC, ms */
 	bool have_facts;
 	struct wire_facts facts;
 	char said[LAUNCH_LINE]; /* the VMM's last words, on one line */
@@ -84,8 +86,9 @@ static int vmm_ended(struct launch *launch, uint32_t status)
 {
 	drain_log(launch);
 	if (WIFSIGNALED(status))
-		return fail(launch->failure, -EPIPE, EXIT_LAUNCH, "start VMM %s: it was killed by signal %d (%s)%s", launch->ctx.path,
-			    WTERMSIG(status), strsignal(WTERMSIG(status)), launch->said); /* NOLINT(concurrency-mt-unsafe) */
+		return fail(launch->failure, -EPIPE, EXIT_LAUNCH, "start VMM %s: it was killed by signal %d (%s)%s",
+			    launch->ctx.path, WTERMSIG(status), strsignal(WTERMSIG(status)),
+			    launch->said); /* NOLINT(concurrency-mt-unsafe) */
 	return fail(launch->failure, -EPIPE, EXIT_LAUNCH, "start VMM %s: it exited with status %d%s", launch->ctx.path,
 		    WEXITSTATUS(status), launch->said);
 }
@@ -132,8 +135,8 @@ static int hear_init(struct launch *launch, const char *waiting_for, bool (*done
 		int r = poll(fds, ARRAY_SIZE(fds), left_ms(launch));
 
 		if (r == 0)
-			return fail(launch->failure, -ETIMEDOUT, EXIT_TIMEOUT, "start sandbox: no %s in time; try a longer --timeout",
-				    waiting_for);
+			return fail(launch->failure, -ETIMEDOUT, EXIT_TIMEOUT,
+				    "start sandbox: no %s in time; try a longer --timeout", waiting_for);
 		if (fds[1].revents != 0) {
 			drain_log(launch);
 			if ((fds[1].revents & POLLIN) == 0)
@@ -150,8 +153,8 @@ static int hear_init(struct launch *launch, const char *waiting_for, bool (*done
 				    launch->in->why);
 		if (r <= 0)
 			return fail(launch->failure, -EPIPE, EXIT_LAUNCH,
-				    "start sandbox: its init died while we waited for %s%s; see the broker's log", waiting_for,
-				    launch->said);
+				    "start sandbox: its init died while we waited for %s%s; see the broker's log",
+				    waiting_for, launch->said);
 		r = take_message(launch);
 		wire_in_close(launch->in);
 		if (r < 0)
@@ -180,8 +183,9 @@ static bool has_died(const struct launch *launch)
 /* ---- the steps ------------------------------------------------------------------------------------------------- */
 
 /* Which VMM, and what it needs. */
-static int find_driver(struct launch *launch, struct wire_hypervisor_reply *hypervisor, struct driver_probe *probe)
+static int find_driver(struct launch *launch)
 {
+	struct wire_hypervisor_reply *hypervisor = &launch->hypervisor;
 	struct guest *guest = launch->guest;
 	struct broker_failure why = { 0 };
 	int r;
@@ -194,15 +198,16 @@ static int find_driver(struct launch *launch, struct wire_hypervisor_reply *hype
 		return broker_said(launch, &why, r);
 	guest->driver = driver_by_kind(hypervisor->kind);
 	if (guest->driver == NULL)
-		return fail(launch->failure, -ENOTSUP, EXIT_HOST, "hypervisor %s: this postern has no driver for it; update postern",
-			    guest->spec->hypervisor);
+		return fail(launch->failure, -ENOTSUP, EXIT_HOST,
+			    "hypervisor %s: this postern has no driver for it; update postern", guest->spec->hypervisor);
 	launch->watch->step(launch->watch->context, "asking the VMM for its version");
-	r = guest->driver->probe(hypervisor->path, probe);
+	r = guest->driver->probe(hypervisor->path, &launch->probe);
 	if (r < 0)
-		return fail(launch->failure, r, EXIT_HOST, "hypervisor %s: cannot ask %s for its version: %s; is it installed?",
-			    guest->spec->hypervisor, hypervisor->path, strerror(-r));
+		return fail(launch->failure, r, EXIT_HOST,
+			    "hypervisor %s: cannot ask %s for its version: %s; is it installed?", guest->spec->hypervisor,
+			    hypervisor->path, strerror(-r));
 	launch->ctx.path = hypervisor->path;
-	launch->ctx.probe = probe;
+	launch->ctx.probe = &launch->probe;
 	return 0;
 }
 
@@ -220,8 +225,8 @@ static int start_passt(struct launch *launch)
 			break; /* one socket: the driver refuses a second passt NIC */
 		}
 	if (r < 0)
-		return fail(launch->failure, r, EXIT_HOST, "network passt: %s%s%s", why.text, why.allowed[0] != '\0' ? "; " : "",
-			    why.allowed);
+		return fail(launch->failure, r, EXIT_HOST, "network passt: %s%s%s", why.text,
+			    why.allowed[0] != '\0' ? "; " : "", why.allowed);
 	return 0;
 }
 
@@ -234,7 +239,8 @@ static int acquire(struct launch *launch, const struct wire_acquire *ask)
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return fail(launch->failure, -errno, EXIT_FAILED, "make control sockets: %s; raise ulimit -n", strerror(errno));
+		return fail(launch->failure, -errno, EXIT_FAILED, "make control sockets: %s; raise ulimit -n",
+			    strerror(errno));
 	ours = pair[0];
 	theirs = pair[1];
 	launch->watch->step(launch->watch->context, "waiting for a sandbox");
@@ -265,7 +271,8 @@ static int send_plan(struct launch *launch)
 		return spec_said(launch, &why, EXIT_USAGE, r);
 	r = plan_send(guest->plan, guest->init);
 	if (r < 0)
-		return fail(launch->failure, r, EXIT_LAUNCH, "send the plan to the sandbox: %s; see the broker's log", strerror(-r));
+		return fail(launch->failure, r, EXIT_LAUNCH, "send the plan to the sandbox: %s; see the broker's log",
+			    strerror(-r));
 	/* The receipt needs what they were, not the descriptors: an image must not stay open here. */
 	for (size_t i = 0; i < guest->plan->asset_count; i++)
 		fd_close(&guest->plan->assets[i].fd);
@@ -304,30 +311,29 @@ static int check_receipt(struct launch *launch)
 	launch->watch->step(launch->watch->context, "reading the receipt");
 	guest->receipt = guest_receipt(guest, &launch->facts);
 	if (guest->receipt == NULL)
-		return fail(launch->failure, -EIO, EXIT_RECEIPT, "receipt of the sandbox: /proc could not be read; is it mounted?");
+		return fail(launch->failure, -EIO, EXIT_RECEIPT,
+			    "receipt of the sandbox: /proc could not be read; is it mounted?");
 	if (guest->receipt->good)
 		return 0;
 	for (row = guest->receipt->rows; row < guest->receipt->rows + guest->receipt->row_count; row++)
 		if (row->mark == RECEIPT_WRONG)
 			return fail(launch->failure, -EPERM, EXIT_RECEIPT,
-				    "receipt field %s: expected %s, the kernel says %s; the guest was not started", row->field,
-				    row->expected, row->found);
+				    "receipt field %s: expected %s, the kernel says %s; the guest was not started",
+				    row->field, row->expected, row->found);
 	return fail(launch->failure, -EPERM, EXIT_RECEIPT, "receipt of the sandbox: not good; the guest was not started");
 }
 
 static int run_steps(struct launch *launch, const uint8_t uuid[16])
 {
-	struct wire_hypervisor_reply hypervisor = { 0 };
-	struct driver_probe probe = { 0 };
 	struct wire_acquire ask = { 0 };
 	struct spec_error why = { 0 };
 	int r = files_open_all(launch->guest->spec, &launch->ctx, launch->failure);
 
 	if (r == 0)
-		r = find_driver(launch, &hypervisor, &probe);
+		r = find_driver(launch);
 	if (r < 0)
 		return r;
-	r = launch->guest->driver->needs(launch->guest->spec, &probe, &ask, &why);
+	r = launch->guest->driver->needs(launch->guest->spec, &launch->probe, &ask, &why);
 	if (r < 0)
 		return spec_said(launch, &why, EXIT_USAGE, r);
 	memcpy(ask.uuid, uuid, sizeof(ask.uuid));

@@ -35,19 +35,17 @@ void logfile_close(struct logfile *log)
 static void halve(struct logfile *log)
 {
 	size_t keep = LOGFILE_MAX / 2;
-	cleanup_free char *tail = malloc(keep);
+	char *tail = malloc(keep);
 	ssize_t got = -1;
 
 	if (tail != NULL && log->size > keep)
 		got = pread(log->fd, tail, keep, (off_t)(log->size - keep));
-	if (ftruncate(log->fd, 0) < 0)
-		return;
-	log->size = 0;
-	if (got > 0) {
-		ssize_t put = pwrite(log->fd, tail, (size_t)got, 0);
+	if (ftruncate(log->fd, 0) == 0) {
+		ssize_t put = got > 0 ? pwrite(log->fd, tail, (size_t)got, 0) : 0;
 
 		log->size = put > 0 ? (size_t)put : 0;
 	}
+	free(tail);
 }
 
 void logfile_write(struct logfile *log, const char *bytes, size_t len)

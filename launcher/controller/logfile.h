@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#define LOGFILE_MAX (512 * 1024) /* bytes; a runtime directory usually is memory */
+#define LOGFILE_MAX ((size_t)512 * 1024) /* bytes; a runtime directory usually is memory */
 
 struct logfile {
 	int fd; /* -1: nothing is kept */

@@ -21,7 +21,7 @@
 #include "home.h"
 #include "server.h"
 
-#define MAIN_SPEC_MAX (256u * 1024u)
+#define MAIN_SPEC_MAX ((size_t)256 * 1024)
 #define MAIN_TIMEOUT_MS 60000
 #define MAIN_RESUME_MS 5000
 
@@ -34,9 +34,9 @@ struct arguments {
 static int parse(int argc, char **argv, struct arguments *ret)
 {
 	static const struct option options[] = {
-		{ "spec-fd", required_argument, NULL, 's' },	{ "report-fd", required_argument, NULL, 'r' },
+		{ "spec-fd", required_argument, NULL, 's' },    { "report-fd", required_argument, NULL, 'r' },
 		{ "timeout-ms", required_argument, NULL, 't' }, { "detach", no_argument, NULL, 'd' },
-		{ "socket", required_argument, NULL, 'S' },	{ 0 },
+		{ "socket", required_argument, NULL, 'S' },     { 0 },
 	};
 	int c;
 
@@ -71,7 +71,8 @@ static int read_spec(int fd, struct spec *spec, struct failure *failure)
 		used += (size_t)got;
 	(void)close(fd);
 	if (text == NULL || got != 0)
-		return fail(failure, -EIO, EXIT_USAGE, "read the spec: it is longer than 256 KiB or cannot be read; shorten it");
+		return fail(failure, -EIO, EXIT_USAGE,
+			    "read the spec: it is longer than 256 KiB or cannot be read; shorten it");
 	r = spec_parse(spec, text, used, &why);
 	if (r == 0)
 		r = spec_check(spec, &why);
@@ -122,8 +123,10 @@ static void report_failure(struct server *server, const struct failure *failure,
 	if (kept)
 		(void)snprintf(text, sizeof(text), "%s%s postern logs %.8s", failure->text,
 			       strchr(failure->text, ';') != NULL ? ", or see" : "; see", server->state->uuid);
-	report(server, json_pack("{s:s s:i s:s s:s}", "event", "failed", "exit", (int)failure->exit_status, "text", text, "uuid",
-				 server->state->uuid), -1);
+	report(server,
+	       json_pack("{s:s s:i s:s s:s}", "event", "failed", "exit", (int)failure->exit_status, "text", text, "uuid",
+			 server->state->uuid),
+	       -1);
 }
 
 /* ---- stages ---------------------------------------------------------------------------------------------------- */
@@ -193,11 +196,13 @@ static int start(struct server *server, const struct arguments *arguments, int b
 	if (r == 0)
 		r = logfile_open(&server->console_log, server->home->dir, HOME_CONSOLE_LOG);
 	if (r < 0)
-		return fail(failure, r, EXIT_FAILED, "make the logs of %s: %s; is the disk full?", state->uuid, strerror(-r));
+		return fail(failure, r, EXIT_FAILED, "make the logs of %s: %s; is the disk full?", state->uuid,
+			    strerror(-r));
 	r = guest_launch(guest, uuid, arguments->timeout_ms, &watch, failure);
 	/* Also a bad one: `postern receipt` then shows what the error could not. */
 	if (guest->receipt != NULL && keep_receipt(server) < 0 && r == 0)
-		r = fail(failure, -EIO, EXIT_FAILED, "write the receipt of %s: %s; is the disk full?", state->uuid, strerror(EIO));
+		r = fail(failure, -EIO, EXIT_FAILED, "write the receipt of %s: %s; is the disk full?", state->uuid,
+			 strerror(EIO));
 	return r;
 }
 
@@ -261,9 +266,7 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 	if (r >= 0) {
 		keep = server_run(server);
 		/* A VMM that fails at its first instruction is a failed launch to whoever does not look on. */
-		if (r == 1 && state->exit_status == EXIT_OK)
-			report_running(server, -1);
-		else if (r == 1)
+		if (r == 1 && state->exit_status != EXIT_OK)
 			r = fail(&failure, -EPIPE, (enum postern_exit)state->exit_status, "start guest: %s", state->reason);
 	} else {
 		describe(state, server->guest);
@@ -279,15 +282,17 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 	/* First leave, then tell: whoever hears of the end finds nothing left. */
 	if (server->home->dir >= 0)
 		home_leave(server->home, keep);
+	if (r == 1)
+		report_running(server, -1);
 	if (r < 0)
 		report_failure(server, &failure, keep);
 	else
 		for (size_t i = 0; i < SERVER_CLIENTS_MAX; i++)
 			if (server->clients[i].used && server->clients[i].wants_end)
 				client_send(&server->clients[i],
-					    json_pack("{s:b s:s s:i s:s s:b s:s}", "ok", state->exit_status != EXIT_FAILED, "event",
-						      "ended", "exit", state->exit_status, "reason", state->reason, "kept", keep,
-						      "uuid", state->uuid),
+					    json_pack("{s:b s:s s:i s:s s:b s:s}", "ok", state->exit_status != EXIT_FAILED,
+						      "event", "ended", "exit", state->exit_status, "reason", state->reason,
+						      "kept", keep, "uuid", state->uuid),
 					    -1);
 	server_close(server);
 	logfile_close(&server->console_log);
@@ -297,10 +302,16 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 
 int main(int argc, char **argv)
 {
-	static struct server server = { .signals = -1, .listen = -1, .console_log = { .fd = -1 }, .vmm_log = { .fd = -1 } };
 	static struct guest guest;
 	static struct home home = { .base = -1, .dir = -1, .lock = -1 };
 	static struct state state;
+	static struct server server = { .guest = &guest,
+					.home = &home,
+					.state = &state,
+					.signals = -1,
+					.listen = -1,
+					.console_log = { .fd = -1 },
+					.vmm_log = { .fd = -1 } };
 	struct failure failure = { .exit_status = EXIT_FAILED };
 	struct arguments arguments;
 	cleanup_fd int base = -1;
@@ -313,13 +324,11 @@ int main(int argc, char **argv)
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
 	guest_init(&guest);
-	server.guest = &guest;
-	server.home = &home;
-	server.state = &state;
 	guest.socket = arguments.socket;
 	guest.spec = spec_new();
 	(void)server_adopt(&server, arguments.report, true);
-	r = guest.spec == NULL ? fail(&failure, -ENOMEM, EXIT_FAILED, "start: out of memory; stop something") : home_base(true, &base, &failure);
+	r = guest.spec == NULL ? fail(&failure, -ENOMEM, EXIT_FAILED, "start: out of memory; stop something")
+			       : home_base(true, &base, &failure);
 	if (r < 0) {
 		report_failure(&server, &failure, false);
 		return (int)failure.exit_status;

@@ -17,8 +17,8 @@
 
 #include "common/cleanup.h"
 
-#define SERVE_GONE_MS 3000   /* a VMM whose channel broke, or whose guest is off, gets this long to end by itself */
-#define SERVE_FLUSH_MS 2000  /* for readers of the console to take the last words */
+#define SERVE_GONE_MS 3000  /* a VMM whose channel broke, or whose guest is off, gets this long to end by itself */
+#define SERVE_FLUSH_MS 2000 /* for readers of the console to take the last words */
 #define SERVE_INPUT_ROOM 1024u
 
 /* Fixed places in the poll array; clients and viewers follow. */
@@ -103,7 +103,8 @@ int server_open(struct server *server, struct failure *failure)
 	if (bind(server->listen, (const struct sockaddr *)&name, sizeof(name)) < 0 ||
 	    fchmodat(server->home->dir, HOME_API, 0600, 0) < 0 || listen(server->listen, SERVER_CLIENTS_MAX) < 0) {
 		r = -errno;
-		return fail(failure, r, EXIT_FAILED, "serve the API of %s: %s; is /proc mounted?", server->home->uuid, strerror(-r));
+		return fail(failure, r, EXIT_FAILED, "serve the API of %s: %s; is /proc mounted?", server->home->uuid,
+			    strerror(-r));
 	}
 	return 0;
 }
@@ -227,7 +228,8 @@ static void fill(const struct server *server, struct pollfd *fds)
 	for (size_t i = 0; i < SERVER_CLIENTS_MAX; i++)
 		if (server->clients[i].used) {
 			fds[AT_CLIENTS + i].fd = server->clients[i].channel.fd;
-			fds[AT_CLIENTS + i].events = (short)(POLLIN | (server->clients[i].channel.out_used > 0 ? POLLOUT : 0));
+			fds[AT_CLIENTS + i].events =
+				(short)(POLLIN | (server->clients[i].channel.out_used > 0 ? POLLOUT : 0));
 		}
 	for (size_t i = 0; i < SERVER_VIEWERS_MAX; i++) {
 		const struct viewer *viewer = &server->viewers[i];

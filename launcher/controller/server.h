@@ -16,16 +16,16 @@
 
 #define SERVER_CLIENTS_MAX 16u
 #define SERVER_VIEWERS_MAX 8u
-#define SERVER_VIEWER_RING (64u * 1024u)  /* output that waits for one slow reader */
-#define SERVER_BACKLOG (16u * 1024u)      /* output that a new reader gets to see */
-#define SERVER_INPUT_MAX 4096u            /* input that waits for the guest to read it */
+#define SERVER_VIEWER_RING ((size_t)64 * 1024) /* output that waits for one slow reader */
+#define SERVER_BACKLOG ((size_t)16 * 1024)     /* output that a new reader gets to see */
+#define SERVER_INPUT_MAX 4096u                 /* input that waits for the guest to read it */
 
 /* One peer of the API. */
 struct client {
 	struct channel channel;
 	bool used;
-	bool parent;      /* the CLI that started us, by an inherited socket */
-	bool wants_end;   /* hears stages and the end */
+	bool parent;    /* the CLI that started us, by an inherited socket */
+	bool wants_end; /* hears stages and the end */
 	bool wants_audit;
 };
 
@@ -38,10 +38,11 @@ struct viewer {
 };
 
 /* How far a stop has come. Each stage is tried when the one before did not help. */
-#define STOP_STAGES(X)                                                                        \
-	X(NONE, "running") X(POWERDOWN, "asking the guest to power off")                       \
-	X(QUIT, "telling the VMM to quit") X(TERM, "ending the VMM (SIGTERM, then SIGKILL)")   \
-	X(KILL, "having the broker kill the sandbox") X(LOST, "giving up: it will not die")
+#define STOP_STAGES(X) \
+	X(NONE, "running") \
+	X(POWERDOWN, "asking the guest to power off") \
+	X(QUIT, "telling the VMM to quit") X(TERM, "ending the VMM (SIGTERM, then SIGKILL)") \
+		X(KILL, "having the broker kill the sandbox") X(LOST, "giving up: it will not die")
 #define STOP_ENUM(NAME, text) STOP_##NAME,
 enum stop_stage { STOP_STAGES(STOP_ENUM) };
 
@@ -50,7 +51,7 @@ struct server {
 	struct home *home;
 	struct state *state;
 	int signals, listen;
-	bool detached;             /* the parent's hang-up means nothing */
+	bool detached; /* the parent's hang-up means nothing */
 	struct logfile console_log, vmm_log;
 	struct ring backlog;
 	struct ring input;
@@ -58,13 +59,13 @@ struct server {
 	struct viewer viewers[SERVER_VIEWERS_MAX];
 	struct wire_in *in;
 	enum stop_stage stop;
-	int64_t stop_deadline;     /* of the present stage; monotonic ms */
-	bool by_user;              /* somebody asked for the end */
-	bool forced;               /* a signal or the broker had to end it */
-	bool vmm_gone;             /* its channel broke */
-	bool exited;               /* init told the VMM's status */
+	int64_t stop_deadline; /* of the present stage; monotonic ms */
+	bool by_user;          /* somebody asked for the end */
+	bool forced;           /* a signal or the broker had to end it */
+	bool vmm_gone;         /* its channel broke */
+	bool exited;           /* init told the VMM's status */
 	uint32_t vmm_status;
-	char said[160];            /* the VMM's last line */
+	char said[160]; /* the VMM's last line */
 };
 
 int64_t server_now(void); /* CLOCK_MONOTONIC, ms */
@@ -88,13 +89,13 @@ void verbs_serve(struct server *server, struct client *client);
 void verbs_audited(struct server *server, const struct wire_facts *facts);
 
 /* console.c */
-void console_output(struct server *server);           /* the guest printed */
-void console_input(struct server *server);            /* the guest may read */
+void console_output(struct server *server); /* the guest printed */
+void console_input(struct server *server);  /* the guest may read */
 void console_viewer(struct viewer *viewer, struct server *server, short events);
 /* A new reader: its end of a socket, to be passed and closed, or -errno. */
 int console_view(struct server *server);
 void console_flush(struct server *server, int timeout_ms); /* last words to readers, then close */
-void console_vmm_log(struct server *server);          /* the VMM printed */
+void console_vmm_log(struct server *server);               /* the VMM printed */
 
 /* stop.c */
 void stop_begin(struct server *server, enum stop_stage stage, uint32_t timeout_ms);

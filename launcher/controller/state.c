@@ -32,12 +32,12 @@ bool state_uuid_ok(const char *s)
 json_t *state_to_json(const struct state *s)
 {
 	return json_pack("{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s:I s:I s:i s:s}", "version",
-			 STATE_VERSION, "uuid", s->uuid, "name", s->name, "status", state_status_text(s->status), "hypervisor",
-			 s->hypervisor, "accel", s->accel, "networks", s->networks, "controller_pid", s->controller_pid,
-			 "init_pid", s->init_pid, "vmm_pid", s->vmm_pid, "uid", (json_int_t)s->uid, "gid", (json_int_t)s->gid,
-			 "vcpus", (json_int_t)s->vcpus, "memory_mib", (json_int_t)s->memory_mib, "cid", (json_int_t)s->cid,
-			 "survive", s->survive, "started", (json_int_t)s->started, "ended", (json_int_t)s->ended, "exit_status",
-			 s->exit_status, "reason", s->reason);
+			 STATE_VERSION, "uuid", s->uuid, "name", s->name, "status", state_status_text(s->status),
+			 "hypervisor", s->hypervisor, "accel", s->accel, "networks", s->networks, "controller_pid",
+			 s->controller_pid, "init_pid", s->init_pid, "vmm_pid", s->vmm_pid, "uid", (json_int_t)s->uid, "gid",
+			 (json_int_t)s->gid, "vcpus", (json_int_t)s->vcpus, "memory_mib", (json_int_t)s->memory_mib, "cid",
+			 (json_int_t)s->cid, "survive", s->survive, "started", (json_int_t)s->started, "ended",
+			 (json_int_t)s->ended, "exit_status", s->exit_status, "reason", s->reason);
 }
 
 /* Copy a text that must fit. */
@@ -54,11 +54,11 @@ int state_from_json(const json_t *json, struct state *ret)
 	int version, survive;
 	json_t *unconst = json_incref((json_t *)(uintptr_t)json);
 	int bad = json_unpack(unconst, "{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s:I s:I s:i s:s}",
-			      "version", &version, "uuid", &uuid, "name", &name, "status", &status, "hypervisor", &hypervisor,
-			      "accel", &accel, "networks", &networks, "controller_pid", &s.controller_pid, "init_pid",
-			      &s.init_pid, "vmm_pid", &s.vmm_pid, "uid", &uid, "gid", &gid, "vcpus", &vcpus, "memory_mib", &memory,
-			      "cid", &cid, "survive", &survive, "started", &started, "ended", &ended, "exit_status",
-			      &s.exit_status, "reason", &reason);
+			      "version", &version, "uuid", &uuid, "name", &name, "status", &status, "hypervisor",
+			      &hypervisor, "accel", &accel, "networks", &networks, "controller_pid", &s.controller_pid,
+			      "init_pid", &s.init_pid, "vmm_pid", &s.vmm_pid, "uid", &uid, "gid", &gid, "vcpus", &vcpus,
+			      "memory_mib", &memory, "cid", &cid, "survive", &survive, "started", &started, "ended", &ended,
+			      "exit_status", &s.exit_status, "reason", &reason);
 
 	json_decref(unconst);
 	if (bad != 0 || version != STATE_VERSION || !state_uuid_ok(uuid))

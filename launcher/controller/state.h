@@ -11,9 +11,10 @@
 #define STATE_FILE_MAX 65536
 
 /* STATE_ORPHANED is never stored: the CLI gives it to a lease of the broker that no controller answers for. */
-#define STATE_STATUSES(X)                                                                                          \
-	X(UNKNOWN, "unknown") X(STARTING, "starting") X(RUNNING, "running") X(PAUSED, "paused")                     \
-	X(STOPPING, "stopping") X(ENDED, "ended") X(ORPHANED, "orphaned")
+#define STATE_STATUSES(X) \
+	X(UNKNOWN, "unknown") \
+	X(STARTING, "starting") \
+	X(RUNNING, "running") X(PAUSED, "paused") X(STOPPING, "stopping") X(ENDED, "ended") X(ORPHANED, "orphaned")
 #define STATE_ENUM(NAME, text) STATE_##NAME,
 enum state_status { STATE_STATUSES(STATE_ENUM) };
 
@@ -35,7 +36,7 @@ const char *state_status_text(enum state_status status);
 /* Whether s is a lower-case uuid in its usual form. */
 bool state_uuid_ok(const char *s);
 
-struct json_t; /* jansson */
+struct json_t;                                           /* jansson */
 struct json_t *state_to_json(const struct state *state); /* new reference */
 /* -EINVAL for another version, missing fields or wrong types. */
 int state_from_json(const struct json_t *json, struct state *ret);

@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 
-#define STOP_ASK_MS 1000  /* for the VMM to take a command; it may be hostile and never answer */
+#define STOP_ASK_MS 1000 /* for the VMM to take a command; it may be hostile and never answer */
 #define STOP_QUIT_MS 5000
 #define STOP_TERM_MS 2000 /* between SIGTERM and SIGKILL */
 #define STOP_KILL_MS 5000
@@ -50,14 +50,16 @@ static int act(struct server *server, uint32_t timeout_ms)
 		return 0;
 	case STOP_POWERDOWN:
 		wait = timeout_ms;
-		r = guest->vm == NULL || server->vmm_gone ? -EPIPE : timeout_ms == 0 ? -ETIMEDOUT : guest->driver->powerdown(guest->vm, STOP_ASK_MS);
+		r = guest->vm == NULL || server->vmm_gone ? -EPIPE
+		    : timeout_ms == 0                     ? -ETIMEDOUT
+							  : guest->driver->powerdown(guest->vm, STOP_ASK_MS);
 		break;
 	case STOP_QUIT:
 		wait = STOP_QUIT_MS;
 		r = guest->vm == NULL || server->vmm_gone ? -EPIPE : guest->driver->quit(guest->vm, STOP_ASK_MS);
 		break;
 	case STOP_TERM:
-		wait = STOP_TERM_MS * 2;
+		wait = (int64_t)STOP_TERM_MS * 2;
 		server->forced = true;
 		r = guest_stop(guest, STOP_TERM_MS);
 		break;
@@ -126,7 +128,8 @@ bool stop_judge(struct server *server)
 	if (server->by_user && server->forced)
 		return verdict(state, EXIT_GUEST, false, "killed", "");
 	if (server->by_user)
-		return verdict(state, EXIT_OK, false, server->stop == STOP_QUIT ? "stopped: the VMM was told to quit" : "stopped", "");
+		return verdict(state, EXIT_OK, false,
+			       server->stop == STOP_QUIT ? "stopped: the VMM was told to quit" : "stopped", "");
 	if (!server->exited)
 		return verdict(state, EXIT_GUEST, true, "the sandbox was killed", server->said);
 	if (WIFSIGNALED(server->vmm_status)) {

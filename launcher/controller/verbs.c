@@ -96,7 +96,8 @@ static void verb_console(struct server *server, struct client *client, const jso
 	}
 	fd = console_view(server);
 	if (fd < 0)
-		refuse(client, EXIT_FAILED, fd == -EBUSY ? "console: too many are looking on; end one" : "console: it is closed");
+		refuse(client, EXIT_FAILED,
+		       fd == -EBUSY ? "console: too many are looking on; end one" : "console: it is closed");
 	else {
 		client->wants_end = true;
 		client_send(client, json_pack("{s:b}", "ok", 1), fd);
@@ -113,7 +114,8 @@ static void pause_or_resume(struct server *server, struct client *client, bool p
 		return;
 	}
 	if (guest->vm != NULL && !server->vmm_gone)
-		r = pause ? guest->driver->pause(guest->vm, VERB_DRIVER_MS) : guest->driver->resume(guest->vm, VERB_DRIVER_MS);
+		r = pause ? guest->driver->pause(guest->vm, VERB_DRIVER_MS)
+			  : guest->driver->resume(guest->vm, VERB_DRIVER_MS);
 	if (r < 0) {
 		refuse(client, EXIT_FAILED, guest->vm != NULL ? guest->driver->trouble(guest->vm) : "the VMM is gone");
 		return;
@@ -145,8 +147,8 @@ static const struct {
 	const char *name;
 	void (*serve)(struct server *server, struct client *client, const json_t *request);
 } verbs[] = {
-	{ "status", verb_status }, { "stop", verb_stop },	{ "kill", verb_kill },	 { "receipt", verb_receipt },
-	{ "audit", verb_audit },   { "logs", verb_logs },	{ "console", verb_console }, { "pause", verb_pause },
+	{ "status", verb_status }, { "stop", verb_stop },     { "kill", verb_kill },       { "receipt", verb_receipt },
+	{ "audit", verb_audit },   { "logs", verb_logs },     { "console", verb_console }, { "pause", verb_pause },
 	{ "resume", verb_resume }, { "detach", verb_detach },
 };
 
@@ -190,8 +192,8 @@ void verbs_audited(struct server *server, const struct wire_facts *facts)
 	size_t count = now != NULL && diff != NULL ? receipt_diff(server->guest->receipt, now, diff, RECEIPT_ROWS_MAX) : 0;
 
 	for (size_t i = 0; i < count && i < RECEIPT_ROWS_MAX; i++)
-		(void)json_array_append_new(rows, json_pack("{s:s s:s s:s}", "field", diff[i].field, "then", diff[i].expected, "now",
-							    diff[i].found));
+		(void)json_array_append_new(rows, json_pack("{s:s s:s s:s}", "field", diff[i].field, "then",
+							    diff[i].expected, "now", diff[i].found));
 	for (size_t i = 0; i < SERVER_CLIENTS_MAX; i++) {
 		struct client *client = &server->clients[i];
 

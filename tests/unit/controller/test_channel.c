@@ -71,7 +71,17 @@ static void test_lines(void **unused)
 static void test_not_json(void **unused)
 {
 	static const char *const bad[] = {
-		"\n", "x\n", "[]\n", "1\n", "\"a\"\n", "null\n", "{\n", "{\"a\":1}}\n", "{\"a\":1,\"a\":2}\n", "\xff\xfe\n", "{\"a\":\"\xc3\"}\n",
+		"\n",
+		"x\n",
+		"[]\n",
+		"1\n",
+		"\"a\"\n",
+		"null\n",
+		"{\n",
+		"{\"a\":1}}\n",
+		"{\"a\":1,\"a\":2}\n",
+		"\xff\xfe\n",
+		"{\"a\":\"\xc3\"}\n",
 	};
 	json_t *json = NULL;
 
@@ -162,7 +172,6 @@ static void test_peer_that_does_not_read(void **unused)
 	int r = 0;
 
 	(void)unused;
-
 
 	for (int i = 0; i < 65536 && r == 0; i++)
 		r = channel_send(&ours, json_pack("{s:s}", "text", "0123456789012345678901234567890123456789"), -1);
@@ -315,7 +324,7 @@ static void test_log_is_bounded(void **unused)
 		logfile_write(&log, line, (size_t)n);
 	}
 	assert_int_equal(fstat(log.fd, &st), 0);
-	assert_true(st.st_size <= LOGFILE_MAX && st.st_size >= LOGFILE_MAX / 2 - 64);
+	assert_true(st.st_size <= (off_t)LOGFILE_MAX && st.st_size >= (off_t)LOGFILE_MAX / 2 - 64);
 	assert_int_equal(pread(log.fd, last, 19, st.st_size - 19), 19);
 	assert_memory_equal(last, "line number 099999\n", 19);
 	logfile_note(&log, "%s", "a note");

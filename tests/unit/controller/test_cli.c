@@ -35,15 +35,15 @@ static const struct {
 	{ "aaaa1", false, 0, EXIT_OK },
 	{ "aaaa2", false, 1, EXIT_OK },
 	{ "web", false, 0, EXIT_OK },
-	{ "web", true, 0, EXIT_OK },                   /* the living one */
+	{ "web", true, 0, EXIT_OK }, /* the living one */
 	{ "aaaa1111", true, 0, EXIT_OK },
 	{ "bbbb", false, 2, EXIT_OK },
-	{ "aaaa", false, -1, EXIT_USAGE },             /* prefix of two, name of a third */
-	{ "aaa", false, -1, EXIT_NOT_FOUND },          /* too short for a prefix */
+	{ "aaaa", false, -1, EXIT_USAGE },    /* prefix of two, name of a third */
+	{ "aaa", false, -1, EXIT_NOT_FOUND }, /* too short for a prefix */
 	{ "bbb", false, -1, EXIT_NOT_FOUND },
-	{ "", false, -1, EXIT_NOT_FOUND },             /* not the one without a name */
+	{ "", false, -1, EXIT_NOT_FOUND }, /* not the one without a name */
 	{ "gone", false, -1, EXIT_NOT_FOUND },
-	{ "gone", true, 4, EXIT_OK },                  /* the later one */
+	{ "gone", true, 4, EXIT_OK }, /* the later one */
 	{ "cccc4", true, 3, EXIT_OK },
 	{ "cccc", true, -1, EXIT_USAGE },
 	{ "AAAA1111", false, -1, EXIT_NOT_FOUND },
@@ -141,7 +141,8 @@ static void test_options(void **unused)
 
 static void test_options_of_a_spec(void **unused)
 {
-	struct outcome out = PARSE("--memory", "1G", "--survive", "--limits-pids=77", "--disk", "/x,readonly", "--net", "lan");
+	struct outcome out =
+		PARSE("--memory", "1G", "--survive", "--limits-pids=77", "--disk", "/x,readonly", "--net", "lan");
 
 	(void)unused;
 	assert_int_equal(out.r, -1);
@@ -185,10 +186,26 @@ static void test_every_field_has_an_option(void **unused)
 static void test_wrong_options(void **unused)
 {
 	static const char *const bad[][3] = {
-		{ "--bogus" },	       { "-x" },	  { "--text" },	       { "--flag=1" },	  { "--wait", "x" },
-		{ "--wait", "-1" },    { "--wait", "601" }, { "--wait", "nan" }, { "--wait", "1s" }, { "--wait=" },
-		{ "--memory" },	       { "--memory", "x" }, { "--memory=" },	{ "--accel", "x" }, { "--disk" },
-		{ "--disks" },	       { "--limits.pids", "1" }, { "--limits_pids", "1" }, { "--survive=maybe" }, { "---flag" },
+		{ "--bogus" },
+		{ "-x" },
+		{ "--text" },
+		{ "--flag=1" },
+		{ "--wait", "x" },
+		{ "--wait", "-1" },
+		{ "--wait", "601" },
+		{ "--wait", "nan" },
+		{ "--wait", "1s" },
+		{ "--wait=" },
+		{ "--memory" },
+		{ "--memory", "x" },
+		{ "--memory=" },
+		{ "--accel", "x" },
+		{ "--disk" },
+		{ "--disks" },
+		{ "--limits.pids", "1" },
+		{ "--limits_pids", "1" },
+		{ "--survive=maybe" },
+		{ "---flag" },
 		{ "--fla" },
 	};
 

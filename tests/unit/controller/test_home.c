@@ -373,7 +373,9 @@ static void test_planted_entries(void **unused)
 
 static void test_state_files(void **unused)
 {
-	static const char *const bad[] = { "", "{}", "[]", "{\"version\":1}", "{\"version\":2}", "null", "{\"version\":1,\"version\":1}" };
+	static const char *const bad[] = {
+		"", "{}", "[]", "{\"version\":1}", "{\"version\":2}", "null", "{\"version\":1,\"version\":1}"
+	};
 	struct failure failure;
 	struct state state = a_state(9, "nine"), back;
 	cleanup_fd int base = -1;
@@ -408,11 +410,22 @@ static void test_uuid_form(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_base_is_made), CASE(test_looking_makes_nothing),   CASE(test_planted_symlink), CASE(test_wrong_mode),
-		CASE(test_wrong_owner),	   CASE(test_planted_file),    CASE(test_foreign_runtime_directory),
-		CASE(test_umask_0),	   CASE(test_umask_0777),      CASE(test_enter_and_leave),
-		CASE(test_name_is_unique), CASE(test_sweep),	       CASE(test_only_the_last_dead_stay),
-		CASE(test_planted_entries), CASE(test_state_files),    CASE(test_uuid_form),
+		CASE(test_base_is_made),
+		CASE(test_looking_makes_nothing),
+		CASE(test_planted_symlink),
+		CASE(test_wrong_mode),
+		CASE(test_wrong_owner),
+		CASE(test_planted_file),
+		CASE(test_foreign_runtime_directory),
+		CASE(test_umask_0),
+		CASE(test_umask_0777),
+		CASE(test_enter_and_leave),
+		CASE(test_name_is_unique),
+		CASE(test_sweep),
+		CASE(test_only_the_last_dead_stay),
+		CASE(test_planted_entries),
+		CASE(test_state_files),
+		CASE(test_uuid_form),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
