@@ -30,6 +30,14 @@ def check_exit_statuses():
         breaches.append(f"docs/man/postern.1: EXIT STATUS lists {found}, include/postern/exit.h has {wanted}")
 
 
+def check_start_options():
+    """postern-start(8) names every option of the program."""
+    page = read("docs/man/postern-start.8")
+    for option in re.findall(r'^\t\{ "([a-z-]+)", (?:no|required)_argument', read("broker/start/options.c"), re.M):
+        if option != "fault-fd" and f".It Fl -{option}" not in page:
+            breaches.append(f"docs/man/postern-start.8: --{option} is missing")
+
+
 def check_layout():
     """Every folder that README.md names exists, and every top-level folder is named there."""
     section = re.search(r"^## Layout$(.*?)(?=^## |\Z)", read("README.md"), re.M | re.S)
@@ -56,6 +64,18 @@ def check_links():
                 breaches.append(f"{path}: names {target}, which does not exist")
 
 
+def check_comments():
+    """Documents that a comment in the sources sends its reader to."""
+    for top in ("common", "include", "policy", "broker", "launcher", "tests"):
+        for folder, _, names in os.walk(top):
+            for name in names:
+                if name.endswith((".c", ".h", ".py", ".build")):
+                    path = os.path.join(folder, name)
+                    for target in re.findall(r"\bdocs/[\w/-]+\.(?:md|json|[158])\b", read(path)):
+                        if not os.path.exists(target):
+                            breaches.append(f"{path}: sends its reader to {target}, which does not exist")
+
+
 def check_named_tests():
     """Every file::case that a document names is a test."""
     sources = {}
@@ -75,9 +95,11 @@ def check_named_tests():
 def main():
     os.chdir(sys.argv[1])
     check_exit_statuses()
+    check_start_options()
     check_layout()
     check_links()
     check_named_tests()
+    check_comments()
     print("\n".join(breaches))
     sys.exit(1 if breaches else 0)
 
