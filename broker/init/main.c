@@ -142,7 +142,7 @@ static int step_plan(struct init *init)
 {
 	static const struct wire_session session = { .link = LINK_CONTROL, .peer = FROM_CONTROLLER, .phase = PHASE_NEW };
 	struct pollfd pfd = { .fd = init->control, .events = POLLIN };
-	struct wire_in in;
+	struct wire_in in = { .fd_count = 0 };
 	int r;
 
 	do

@@ -122,14 +122,13 @@ int broker_connect(const char *path, struct broker **ret, struct broker_failure 
 {
 	const struct wire_hello hello = { .version = WIRE_VERSION };
 	const char *chosen = path != NULL ? path : getenv("POSTERN_SOCKET");
-	cleanup_free struct wire_in *in = calloc(1, sizeof(*in));
 	struct broker *broker = calloc(1, sizeof(*broker));
+	struct wire_in in = { .fd_count = 0 };
 	int r = 0;
 
 	if (chosen == NULL || chosen[0] == '\0')
 		chosen = BROKER_SOCKET_DEFAULT;
-	if (broker == NULL || in == NULL) {
-		free(broker);
+	if (broker == NULL) {
 		broker_unreachable(chosen, ENOMEM, ret_failure);
 		return -ENOMEM;
 	}
@@ -139,8 +138,8 @@ int broker_connect(const char *path, struct broker **ret, struct broker_failure 
 	if (r < 0)
 		broker_unreachable(chosen, -r, ret_failure);
 	else
-		r = round_trip(broker, WIRE_OP_HELLO, &hello, -1, ROUND_TRIP_MS, in, ret_failure);
-	if (r == 0 && in->msg.hello_reply.version != WIRE_VERSION) {
+		r = round_trip(broker, WIRE_OP_HELLO, &hello, -1, ROUND_TRIP_MS, &in, ret_failure);
+	if (r == 0 && in.msg.hello_reply.version != WIRE_VERSION) {
 		const struct wire_error version = { .code = WIRE_ERR_VERSION };
 
 		broker_explain(&version, ret_failure);
@@ -165,13 +164,11 @@ void broker_close(struct broker *broker)
 /* Requests whose reply is one struct and no descriptor. */
 static int ask(struct broker *broker, enum wire_op op, const void *msg, void *ret, size_t size, struct broker_failure *ret_failure)
 {
-	cleanup_free struct wire_in *in = calloc(1, sizeof(*in));
-	int r = in != NULL ? round_trip(broker, op, msg, -1, ROUND_TRIP_MS, in, ret_failure) : -ENOMEM;
+	struct wire_in in = { .fd_count = 0 };
+	int r = round_trip(broker, op, msg, -1, ROUND_TRIP_MS, &in, ret_failure);
 
-	if (in == NULL)
-		broker_unreachable(broker->path, ENOMEM, ret_failure);
 	if (r == 0 && size > 0)
-		(void)memcpy(ret, &in->msg, size); /* every member of the union begins where the union does */
+		(void)memcpy(ret, &in.msg, size); /* every member of the union begins where the union does */
 	return r;
 }
 
@@ -211,18 +208,13 @@ int broker_network(struct broker *broker, const char *name, struct wire_network_
 static int ask_lease(struct broker *broker, enum wire_op op, const void *msg, int control, struct wire_lease *ret, int *ret_pidfd,
 		     struct broker_failure *ret_failure)
 {
-	cleanup_free struct wire_in *in = calloc(1, sizeof(*in));
-	int r;
+	struct wire_in in = { .fd_count = 0 };
+	int r = round_trip(broker, op, msg, control, LAUNCH_MS, &in, ret_failure);
 
-	if (in == NULL) {
-		broker_unreachable(broker->path, ENOMEM, ret_failure);
-		return -ENOMEM;
-	}
-	r = round_trip(broker, op, msg, control, LAUNCH_MS, in, ret_failure);
 	if (r < 0)
 		return r;
-	*ret = in->msg.lease;
-	*ret_pidfd = in->fds[0]; /* the decoder has counted: exactly one */
+	*ret = in.msg.lease;
+	*ret_pidfd = in.fds[0]; /* the decoder has counted: exactly one */
 	return 0;
 }
 

@@ -115,24 +115,22 @@ int plan_asset(struct plan *plan, int fd, const char *name, bool copy, bool writ
 
 int plan_send(const struct plan *plan, int control)
 {
-	cleanup_free struct wire_plan *msg = calloc(1, sizeof(*msg));
+	struct wire_plan msg = { 0 };
 	int fds[WIRE_ASSETS_MAX];
 
-	if (msg == NULL)
-		return -ENOMEM;
 	if (plan->word_count == 0)
 		return -EINVAL;
-	msg->word_count = (uint16_t)plan->word_count;
-	msg->word_bytes = (uint16_t)plan->word_bytes;
-	msg->asset_count = (uint8_t)plan->asset_count;
-	(void)memcpy(msg->words, plan->words, plan->word_bytes);
+	msg.word_count = (uint16_t)plan->word_count;
+	msg.word_bytes = (uint16_t)plan->word_bytes;
+	msg.asset_count = (uint8_t)plan->asset_count;
+	(void)memcpy(msg.words, plan->words, plan->word_bytes);
 	for (size_t i = 0; i < plan->asset_count; i++) {
 		const struct plan_asset *asset = &plan->assets[i];
 
-		msg->assets[i].use = asset->copy ? 1 : 0;
-		msg->assets[i].writable = asset->writable ? 1 : 0;
-		(void)memcpy(msg->assets[i].name, asset->name, sizeof(asset->name));
+		msg.assets[i].use = asset->copy ? 1 : 0;
+		msg.assets[i].writable = asset->writable ? 1 : 0;
+		(void)memcpy(msg.assets[i].name, asset->name, sizeof(asset->name));
 		fds[i] = asset->fd;
 	}
-	return wire_send(control, WIRE_OP_C_PLAN, WIRE_REQUEST, 0, msg, fds, plan->asset_count);
+	return wire_send(control, WIRE_OP_C_PLAN, WIRE_REQUEST, 0, &msg, fds, plan->asset_count);
 }

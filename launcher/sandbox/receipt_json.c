@@ -68,12 +68,11 @@ static bool to_bytes(const json_t *json, uint8_t *bytes, size_t size)
 	if (text == NULL || strlen(text) != 2 * size)
 		return false;
 	for (size_t i = 0; i < size; i++) {
-		unsigned value;
-		int used = 0;
+		char pair[3] = { text[2 * i], text[2 * i + 1], '\0' };
 
-		if (strspn(text + 2 * i, "0123456789abcdef") < 2 || sscanf(text + 2 * i, "%2x%n", &value, &used) != 1 || used != 2)
+		if (strspn(pair, "0123456789abcdef") != 2)
 			return false;
-		bytes[i] = (uint8_t)value;
+		bytes[i] = (uint8_t)strtoul(pair, NULL, 16);
 	}
 	return true;
 }
@@ -249,31 +248,29 @@ json_t *receipt_to_json(const struct receipt *receipt)
 
 int receipt_from_json(const json_t *json, struct receipt *ret)
 {
-	cleanup_free struct receipt *receipt = calloc(1, sizeof(*receipt));
+	struct receipt receipt = { .row_count = 0 };
 	const json_t *rows = json_object_get(json, "rows"), *outside = json_object_get(json, "outside");
 	uint64_t version;
 	bool wrong = false;
 
-	if (receipt == NULL)
-		return -ENOMEM;
 	if (!json_is_object(json) || json_object_size(json) != 8 || !json_is_boolean(json_object_get(json, "good")) ||
 	    !to_number(json_object_get(json, "version"), RECEIPT_VERSION, RECEIPT_VERSION, &version) ||
-	    !to_number(json_object_get(json, "taken_ns"), 0, UINT64_MAX, &receipt->taken_ns) ||
-	    !to_chars(json_object_get(json, "accelerator"), receipt->accel, sizeof(receipt->accel)) || !json_is_array(rows) ||
-	    json_array_size(rows) > RECEIPT_ROWS_MAX || !load_lease(json_object_get(json, "lease"), &receipt->lease) ||
-	    !load_facts(json_object_get(json, "facts"), &receipt->facts) || json_object_size(outside) != 2 ||
-	    !load_view(json_object_get(outside, "init"), &receipt->init) || !load_view(json_object_get(outside, "vmm"), &receipt->vmm))
+	    !to_number(json_object_get(json, "taken_ns"), 0, UINT64_MAX, &receipt.taken_ns) ||
+	    !to_chars(json_object_get(json, "accelerator"), receipt.accel, sizeof(receipt.accel)) || !json_is_array(rows) ||
+	    json_array_size(rows) > RECEIPT_ROWS_MAX || !load_lease(json_object_get(json, "lease"), &receipt.lease) ||
+	    !load_facts(json_object_get(json, "facts"), &receipt.facts) || json_object_size(outside) != 2 ||
+	    !load_view(json_object_get(outside, "init"), &receipt.init) || !load_view(json_object_get(outside, "vmm"), &receipt.vmm))
 		return -EINVAL;
 	for (size_t i = 0; i < json_array_size(rows); i++) {
-		if (!load_row(json_array_get(rows, i), &receipt->rows[i]))
+		if (!load_row(json_array_get(rows, i), &receipt.rows[i]))
 			return -EINVAL;
-		wrong = wrong || receipt->rows[i].mark == RECEIPT_WRONG;
+		wrong = wrong || receipt.rows[i].mark == RECEIPT_WRONG;
 	}
-	receipt->row_count = json_array_size(rows);
+	receipt.row_count = json_array_size(rows);
 	/* A file that calls itself good and shows a wrong row was not written by us. */
-	receipt->good = json_is_true(json_object_get(json, "good"));
-	if (receipt->good == wrong)
+	receipt.good = json_is_true(json_object_get(json, "good"));
+	if (receipt.good == wrong)
 		return -EINVAL;
-	*ret = *receipt;
+	*ret = receipt;
 	return 0;
 }

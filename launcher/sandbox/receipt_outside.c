@@ -139,7 +139,7 @@ static int count_threads(pid_t pid, struct receipt_view *view)
 /* "0 1 2" whatever the padding; lines are joined by ", ". */
 static void read_map(pid_t pid, const char *name, char *out, size_t size)
 {
-	char path[PATH_BYTES], text[STATUS_BYTES];
+	char path[PATH_BYTES], text[STATUS_BYTES] = "";
 	size_t used = 0;
 	bool gap = false;
 
@@ -204,7 +204,7 @@ static uint64_t read_limit(const char *mount, const char *group, const char *fil
 /* Version 2 where it has the controller, else version 1 at its usual place. */
 static void read_cgroup(pid_t pid, struct receipt_view *view)
 {
-	char path[PATH_BYTES], text[STATUS_BYTES], group[256];
+	char path[PATH_BYTES], text[STATUS_BYTES] = "", group[256] = "";
 
 	view->memory_max = RECEIPT_UNKNOWN;
 	view->pids_max = RECEIPT_UNKNOWN;
