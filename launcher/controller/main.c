@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,6 +265,7 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 		r = let_run(server, arguments, base, &failure);
 	vmm = server->guest->phase.phase == PHASE_READY; /* there was one, so there may be something to read */
 	if (r >= 0) {
+		(void)malloc_trim(0); /* what the launch needed: there may be a thousand of us */
 		keep = server_run(server);
 		/* A VMM that fails at its first instruction is a failed launch to whoever does not look on. */
 		if (r == 1 && state->exit_status != EXIT_OK)
