@@ -15,12 +15,14 @@
 #define BIT(cap) (1ull << (cap))
 
 /* What is left of P's capabilities, and why. */
+/* clang-format off */
 static const uint64_t kept = BIT(CAP_SYS_ADMIN)    /* setns into the switch; the child's map is written as its owner */
 			     | BIT(CAP_SETUID)     /* uid maps; setfsuid for a tap's sender */
 			     | BIT(CAP_SETGID)     /* gid maps */
 			     | BIT(CAP_NET_ADMIN)  /* taps, ports, filters in the switch namespace */
 			     | BIT(CAP_KILL)       /* S_KILL: init has another uid */
 			     | BIT(CAP_SYS_PTRACE); /* to see a not dumpable child in the procfs that hides others' */
+/* clang-format on */
 
 static int keep_only(void)
 {

@@ -140,7 +140,8 @@ void death_worker_done(struct spawner *sp)
 			continue;
 		for (uint32_t n = 0; !clean && n < box->lease.nic_count; n++)
 			if (box->lease.nics[n].ifindex != 0 && tap_exists(sp, box->lease.nics[n].ifindex)) {
-				log_error("sandbox %u: tap %u cannot be deleted", box->lease.uid, box->lease.nics[n].ifindex);
+				log_error("sandbox %u: tap %u cannot be deleted", box->lease.uid,
+					  box->lease.nics[n].ifindex);
 				box->dirty = true;
 			}
 		try_cgroup(sp, box);

@@ -15,6 +15,7 @@
 #include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -30,13 +31,13 @@
 #define DROP_FD_PROGRAM (INIT_FD_END + 1) /* close-on-exec: gone when init runs */
 #define DROP_FD_END (INIT_FD_END + 2)
 #define DROP_FDS_MAX (2 * WIRE_TAP_FDS_MAX + 8)
-#define RUN_SIZE "size=64M"   /* kernel and initrd are copied there; pages count against the memory limit */
+#define RUN_SIZE "256M" /* kernel and initrd are copied there; pages count against the memory limit */
 #define RUN_INODES "1024"
 #define NOFILE_MAX 4096
-#define NPROC_MAX 4096        /* threads of one VMM; the pids controller is the finer limit where there is one */
+#define NPROC_MAX 4096 /* threads of one VMM; the pids controller is the finer limit where there is one */
 #define MEMLOCK_MAX (64ull << 20)
-#define SECUREBITS                                                                                                       \
-	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |                 \
+#define SECUREBITS \
+	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | \
 	 SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
 
 /* Where to complain, and about what. */
@@ -132,6 +133,20 @@ static int place_descriptors(const struct drop *d)
 	return result(syscall(SYS_close_range, (unsigned)DROP_FD_END, ~0u, 0));
 }
 
+/* What the spawner ignores and blocks is its own affair: a VMM shall be stopped by SIGTERM. */
+static int reset_signals(void)
+{
+	static const int changed[] = { SIGPIPE, SIGINT, SIGHUP };
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (size_t i = 0; i < ARRAY_SIZE(changed); i++)
+		if (sigaction(changed[i], &usual, NULL) < 0)
+			return -errno;
+	(void)sigemptyset(&none);
+	return result(sigprocmask(SIG_SETMASK, &none, NULL));
+}
+
 /* K_BOOT's arrival says that the id maps are written; it stays in the queue for init. A hang-up means that the spawner
  * gave up or died before it had told the broker of us: then nobody may know of us, and we go. */
 static int wait_for_boot(void)
@@ -163,7 +178,7 @@ static int mount_run(const struct wire_lease *lease)
 	(void)snprintf(uid, sizeof(uid), "%u", lease->uid);
 	(void)snprintf(gid, sizeof(gid), "%u", lease->gid);
 	r = set_string(fs, "source", "run");
-	r = r < 0 ? r : set_string(fs, "size", &RUN_SIZE[5]);
+	r = r < 0 ? r : set_string(fs, "size", RUN_SIZE);
 	r = r < 0 ? r : set_string(fs, "nr_inodes", RUN_INODES);
 	r = r < 0 ? r : set_string(fs, "mode", "0700");
 	r = r < 0 ? r : set_string(fs, "uid", uid);
@@ -230,7 +245,8 @@ static int set_limit(__rlimit_resource_t resource, rlim_t value)
 
 static int set_limits(const struct wire_lease *lease)
 {
-	rlim_t processes = lease->limits[0].pids > 0 && lease->limits[0].pids < NPROC_MAX ? lease->limits[0].pids : NPROC_MAX;
+	rlim_t processes =
+		lease->limits[0].pids > 0 && lease->limits[0].pids < NPROC_MAX ? lease->limits[0].pids : NPROC_MAX;
 	int r;
 
 	r = set_limit(RLIMIT_CORE, 0); /* guest memory does not belong on the host's disk */
@@ -307,7 +323,8 @@ _Noreturn void drop_and_exec(const struct drop *d)
 {
 	struct dropping s = { d->lease->id, d->control, d->keeper, SPAWNER_FD_FAULT, STEP_NONE };
 	char *const argv[] = { (char[]){ "postern-init" }, NULL }, *const environment[] = { NULL };
-	bool node = d->lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_NODE || d->lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_GROUP;
+	bool node =
+		d->lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_NODE || d->lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_GROUP;
 
 	/* First, so that no later mistake can touch another sandbox or P. The descriptors we keep are this one's own. */
 	begin(&s, STEP_DROP_FDS);
@@ -315,6 +332,7 @@ _Noreturn void drop_and_exec(const struct drop *d)
 	s.control = INIT_FD_CONTROL;
 	s.keeper = INIT_FD_KEEPER;
 	s.fault = INIT_FD_FAULT;
+	check(&s, reset_signals());
 
 	/* Without maps there is no uid to become. */
 	begin(&s, STEP_DROP_WAIT);

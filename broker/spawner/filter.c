@@ -10,8 +10,15 @@
 #include <string.h>
 
 /* Offsets in a frame at ingress; the kernel has taken an outer VLAN tag off by then. */
-enum { MAC_SOURCE_HIGH = 6, MAC_SOURCE_LOW = 8, ETHER_TYPE = 12, IP_SOURCE = 26, ARP_SENDER = 28, IP_DESTINATION = 30,
-       ARP_TARGET = 38 };
+enum {
+	MAC_SOURCE_HIGH = 6,
+	MAC_SOURCE_LOW = 8,
+	ETHER_TYPE = 12,
+	IP_SOURCE = 26,
+	ARP_SENDER = 28,
+	IP_DESTINATION = 30,
+	ARP_TARGET = 38
+};
 
 #define LOAD32(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)
 #define LOAD16(offset) BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offset)
@@ -23,6 +30,7 @@ size_t filter_port(const uint8_t mac[6], uint32_t ip, struct sock_filter ret[FIL
 {
 	uint32_t high = (uint32_t)mac[0] << 8 | mac[1];
 	uint32_t low = (uint32_t)mac[2] << 24 | (uint32_t)mac[3] << 16 | (uint32_t)mac[4] << 8 | mac[5];
+	/* clang-format off */
 	const struct sock_filter mac_only[] = {
 		LOAD32(MAC_SOURCE_LOW), IS(low, 0, 3), LOAD16(MAC_SOURCE_HIGH), IS(high, 0, 1), PASS, DROP,
 	};
@@ -36,6 +44,7 @@ size_t filter_port(const uint8_t mac[6], uint32_t ip, struct sock_filter ret[FIL
 		LOAD32(ARP_SENDER), IS(ip, 0, 1),
 		PASS, DROP,
 	};
+	/* clang-format on */
 
 	_Static_assert(sizeof(mac_and_ip) == FILTER_PORT_MAX * sizeof(struct sock_filter), "jumps are counted for 13");
 	if (ip == 0) {

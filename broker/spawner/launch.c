@@ -91,7 +91,7 @@ static int make_taps(struct spawner *sp, struct wire_lease *lease, struct launch
 		if (r < 0)
 			return r;
 		l->tap_count += nic->queues > 0 ? nic->queues : 1;
-		r = tap_port(sp, lease, nic, require_lock, &l->step);
+		r = tap_port(sp, nic, require_lock, &l->step);
 		if (r < 0)
 			return r;
 	}
@@ -136,9 +136,16 @@ static int clone_and_map(struct spawner *sp, struct sandbox *box, struct launchi
 		return r;
 	pid = clone_child(SANDBOX_NAMESPACES | own_network, l->cgroup, &box->pidfd);
 	if (pid == 0)
-		drop_and_exec(&(struct drop){ .lease = &box->lease, .control = l->control, .keeper = l->keeper_init, .kvm = l->kvm,
-					      .vsock = l->vsock, .taps = l->taps, .vhosts = l->vhosts, .tap_count = l->tap_count,
-					      .vhost_count = l->vhost_count, .program = sp->p[P_INIT],
+		drop_and_exec(&(struct drop){ .lease = &box->lease,
+					      .control = l->control,
+					      .keeper = l->keeper_init,
+					      .kvm = l->kvm,
+					      .vsock = l->vsock,
+					      .taps = l->taps,
+					      .vhosts = l->vhosts,
+					      .tap_count = l->tap_count,
+					      .vhost_count = l->vhost_count,
+					      .program = sp->p[P_INIT],
 					      .kvm_gid = sp->table->kvm_gid });
 	if (pid < 0)
 		return (int)pid;
@@ -220,7 +227,8 @@ static bool child_said(const struct sandbox *box, struct launching *l, int *erro
 }
 
 /* Tell who waits: the broker, or, when it has answered the controller already, the controller itself. */
-static void report(struct spawner *sp, const struct wire_lease *lease, const struct sandbox *box, struct launching *l, int error)
+static void report(struct spawner *sp, const struct wire_lease *lease, const struct sandbox *box, struct launching *l,
+		   int error)
 {
 	bool said = box != NULL && child_said(box, l, &error);
 	struct wire_step_failed failed = { .id = lease->id, .step = l->step, .error = (uint32_t)-error, .burn = 1 };

@@ -91,7 +91,8 @@ int link_send_started(struct spawner *sp, const struct sandbox *box)
 	for (int waited = 0;; waited++) {
 		struct pollfd p = { .fd = sp->link, .events = POLLOUT };
 
-		r = wire_send(sp->link, WIRE_OP_S_STARTED, WIRE_REQUEST, 0, &box->lease, (int[]){ box->pidfd, box->keeper }, 2);
+		r = wire_send(sp->link, WIRE_OP_S_STARTED, WIRE_REQUEST, 0, &box->lease, (int[]){ box->pidfd, box->keeper },
+			      2);
 		if (r != -EAGAIN || waited > 0)
 			return r;
 		(void)poll(&p, 1, RECORD_WAIT_MS);

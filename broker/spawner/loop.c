@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
 #include "common/cleanup.h"
@@ -35,6 +36,19 @@ void loop_timer(struct spawner *sp, bool on)
 		sp->timer_on = on;
 }
 
+/* SIGTERM. With a broker it is for the broker to say what ends (whoever stops the service reaches it too, and S_SHUTDOWN
+ * follows if sandboxes shall end); without one nobody else could end us in order. */
+static void terminate(struct spawner *sp)
+{
+	struct signalfd_siginfo info;
+
+	if (read(sp->signals, &info, sizeof(info)) != (ssize_t)sizeof(info) || sp->link >= 0)
+		return;
+	log_notice("terminated without a broker: ending %u sandboxes", sp->live);
+	sp->stopping = true;
+	sandbox_kill_all(sp);
+}
+
 static void dispatch(struct spawner *sp, const struct epoll_event *e)
 {
 	enum event_kind kind = (enum event_kind)(e->data.u64 >> 32);
@@ -63,6 +77,9 @@ static void dispatch(struct spawner *sp, const struct epoll_event *e)
 	case EVENT_TIMER:
 		if (read(sp->timer, &ticks, sizeof(ticks)) == (ssize_t)sizeof(ticks))
 			death_retry(sp);
+		break;
+	case EVENT_SIGNAL:
+		terminate(sp);
 		break;
 	}
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -72,19 +73,26 @@ static int open_loop(struct spawner *sp)
 	sp->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (sp->epoll < 0 || sp->timer < 0)
 		return -errno;
+	if (loop_watch(sp, sp->signals, EPOLLIN, EVENT_SIGNAL, 0) < 0)
+		return -errno;
 	return loop_watch(sp, sp->timer, EPOLLIN, EVENT_TIMER, 0);
 }
 
 /* SIGCHLD: at its default, or our children could not be waited for. SIGPIPE: a closed log must not end us. SIGINT and
- * SIGHUP of a terminal are for the broker: it may want to end the sandboxes in order. */
-static int set_signals(void)
+ * SIGHUP of a terminal are for the broker. SIGTERM is taken from a descriptor, see loop.c. The child undoes all of it. */
+static int set_signals(struct spawner *sp)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN }, usual = { .sa_handler = SIG_DFL };
+	sigset_t terminate;
 
+	(void)sigemptyset(&terminate);
+	(void)sigaddset(&terminate, SIGTERM);
 	if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGINT, &ignore, NULL) < 0 ||
-	    sigaction(SIGHUP, &ignore, NULL) < 0 || sigaction(SIGCHLD, &usual, NULL) < 0)
+	    sigaction(SIGHUP, &ignore, NULL) < 0 || sigaction(SIGCHLD, &usual, NULL) < 0 ||
+	    sigprocmask(SIG_SETMASK, &terminate, NULL) < 0)
 		return -errno;
-	return 0;
+	sp->signals = signalfd(-1, &terminate, SFD_CLOEXEC | SFD_NONBLOCK);
+	return sp->signals < 0 ? -errno : 0;
 }
 
 static int prepare(struct spawner *sp, const char **ret_what)
@@ -100,7 +108,7 @@ static int prepare(struct spawner *sp, const char **ret_what)
 	if (r < 0)
 		return r;
 	*ret_what = "signals";
-	r = set_signals();
+	r = set_signals(sp);
 	if (r < 0)
 		return r;
 	*ret_what = "event loop";

@@ -37,7 +37,8 @@ void nl_put(struct nl_msg *m, uint16_t type, const void *data, size_t size)
 	struct nlattr a = { .nla_len = (uint16_t)(NLA_HDRLEN + size), .nla_type = type };
 
 	/* Header and payload together or not at all: a header alone would be read as an attribute. */
-	if (size > UINT16_MAX - NLA_HDRLEN || NLMSG_ALIGN(m->head.nlmsg_len) + NLA_HDRLEN + NLA_ALIGN(size) > sizeof(m->bytes)) {
+	if (size > UINT16_MAX - NLA_HDRLEN ||
+	    NLMSG_ALIGN(m->head.nlmsg_len) + NLA_HDRLEN + NLA_ALIGN(size) > sizeof(m->bytes)) {
 		m->full = 1;
 		return;
 	}

@@ -17,42 +17,42 @@
 /* A sandbox from its first step to its last trace. GONE is told to the broker, then the entry is FREE again. */
 enum sandbox_state {
 	BOX_FREE,
-	BOX_LIVE,     /* init runs */
-	BOX_TAPS,     /* init is dead; taps wait for the worker */
-	BOX_WORKER,   /* the running worker deletes its taps */
-	BOX_CGROUP,   /* its cgroups do not let themselves be removed yet */
-	BOX_GONE,     /* nothing is left; the broker does not know yet */
+	BOX_LIVE,   /* init runs */
+	BOX_TAPS,   /* init is dead; taps wait for the worker */
+	BOX_WORKER, /* the running worker deletes its taps */
+	BOX_CGROUP, /* its cgroups do not let themselves be removed yet */
+	BOX_GONE,   /* nothing is left; the broker does not know yet */
 };
 
 struct sandbox {
 	enum sandbox_state state;
 	struct wire_lease lease;
 	int pidfd, keeper;
-	uint32_t status;   /* waitpid's */
-	unsigned tries;    /* to remove the cgroup */
-	bool known;        /* the broker has had S_STARTED or S_HAVE: it is owed an S_GONE */
-	bool have_due;     /* S_HAVE of the inventory not sent yet */
-	bool dirty;        /* something could not be removed */
+	uint32_t status; /* waitpid's */
+	unsigned tries;  /* to remove the cgroup */
+	bool known;      /* the broker has had S_STARTED or S_HAVE: it is owed an S_GONE */
+	bool have_due;   /* S_HAVE of the inventory not sent yet */
+	bool dirty;      /* something could not be removed */
 };
 
 struct spawner {
 	const struct spawn_table *table;
-	int p[P_COUNT];        /* -1 where this host has none */
-	int epoll, timer;
-	int link;              /* to the broker, -1 while there is none */
+	int p[P_COUNT]; /* -1 where this host has none */
+	int epoll, timer, signals;
+	int link; /* to the broker, -1 while there is none */
 	int rendezvous;
-	int netlink;           /* route netlink of the switch namespace */
-	int worker;            /* pidfd of the child that deletes taps, -1 */
+	int netlink; /* route netlink of the switch namespace */
+	int worker;  /* pidfd of the child that deletes taps, -1 */
 	struct wire_session session;
-	uint32_t known_left;   /* S_KNOWN still to come */
-	uint32_t live;         /* entries that are not FREE */
+	uint32_t known_left; /* S_KNOWN still to come */
+	uint32_t live;       /* entries that are not FREE */
 	uint8_t cgroup_outcome, port_outcome;
 	bool timer_on, stopping, out_blocked;
 	struct sandbox boxes[SANDBOXES_MAX];
 };
 
 /* What an epoll event is about: kind in the upper half of data.u64, index of the sandbox in the lower. */
-enum event_kind { EVENT_LINK = 1, EVENT_RENDEZVOUS, EVENT_PIDFD, EVENT_KEEPER, EVENT_WORKER, EVENT_TIMER };
+enum event_kind { EVENT_LINK = 1, EVENT_RENDEZVOUS, EVENT_PIDFD, EVENT_KEEPER, EVENT_WORKER, EVENT_TIMER, EVENT_SIGNAL };
 
 /* loop.c */
 int loop_watch(struct spawner *sp, int fd, uint32_t events, enum event_kind kind, uint32_t index);
@@ -60,9 +60,9 @@ void loop_timer(struct spawner *sp, bool on);
 int loop_run(struct spawner *sp); /* returns when S_SHUTDOWN has been fulfilled, or -errno */
 
 /* link.c: the session with the broker */
-void link_adopt(struct spawner *sp, int fd);        /* a fresh link: says hello and sends the inventory */
+void link_adopt(struct spawner *sp, int fd); /* a fresh link: says hello and sends the inventory */
 void link_event(struct spawner *sp, uint32_t events);
-void link_flush(struct spawner *sp);                /* whatever is owed to the broker and fits into its queue */
+void link_flush(struct spawner *sp); /* whatever is owed to the broker and fits into its queue */
 int link_send_started(struct spawner *sp, const struct sandbox *box);
 void link_send_failed(struct spawner *sp, uint64_t id, enum wire_step step, int error, bool burn);
 
@@ -83,17 +83,20 @@ void death_retry(struct spawner *sp);
 /* launch.c: one S_START; takes what it needs out of in->fds */
 void launch(struct spawner *sp, struct wire_in *in);
 
-/* tap.c: ports of the switch namespace */
-int switch_open(struct spawner *sp);                /* the netlink socket, the bridges, the probe for what ports can do */
+/* switch.c: bridges and ports of the switch namespace */
+struct nl_msg;
+int switch_open(struct spawner *sp); /* the netlink socket, the bridges, the probe for what ports can do */
+int switch_link(const struct spawner *sp, const char *name, uint32_t ifindex, uint32_t *ret_ifindex, struct nl_msg *reply);
+int tap_port(struct spawner *sp, const struct wire_nic *nic, bool require_lock, enum wire_step *ret_step);
+
+/* tap.c */
 int tap_open_queues(struct spawner *sp, const struct wire_lease *lease, struct wire_nic *nic, uint32_t number, int *ret_fds,
 		    enum wire_step *ret_step);
-int tap_port(struct spawner *sp, const struct wire_lease *lease, const struct wire_nic *nic, bool require_lock,
-	     enum wire_step *ret_step);
 bool tap_exists(struct spawner *sp, uint32_t ifindex);
-int tap_delete(int netlink, uint32_t ifindex);      /* blocks some 15 ms; 0 also when it was gone already */
+int tap_delete(int netlink, uint32_t ifindex); /* blocks some 15 ms; 0 also when it was gone already */
 
 /* cgroup.c */
-uint8_t cgroup_probe(const struct spawner *sp);     /* enum wire_outcome */
+uint8_t cgroup_probe(const struct spawner *sp); /* enum wire_outcome */
 int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd, enum wire_step *ret_step);
 int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pid_t pid);
 int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease); /* -EBUSY: try again */

@@ -70,7 +70,8 @@ static bool find_mount(const char *controller, char ret[PATH_BYTES])
 		if (tail == NULL || sscanf(line, "%*s %*s %*s %*s %511s", path) != 1 ||
 		    sscanf(tail, " - %31s %*s %511s", type, options) != 2)
 			continue;
-		found = controller == NULL ? strcmp(type, "cgroup2") == 0 : strcmp(type, "cgroup") == 0 && has_word(options, controller);
+		found = controller == NULL ? strcmp(type, "cgroup2") == 0
+					   : strcmp(type, "cgroup") == 0 && has_word(options, controller);
 	}
 	if (file != NULL)
 		(void)fclose(file);
@@ -276,7 +277,8 @@ int cgroup_prepare(struct start *s, bool fresh)
 	int r = prepare_v2(s, fresh, &controllers);
 
 	if (r < 0)
-		log_warn("no cgroup v2 for the sandboxes: %s; they can still be ended, but not found after a crash of both daemons",
+		log_warn("no cgroup v2 for the sandboxes: %s; they can still be ended, but not found after a crash of both "
+			 "daemons",
 			 strerror(-r));
 	if (!fresh)
 		return 0; /* the running half has the rest */

@@ -87,9 +87,9 @@ static int place_broker(struct start *s)
 	const struct {
 		int from, to;
 	} fixed[] = {
-		{ s->link[0], BROKER_FD_SPAWNER },       { s->policy_fd, BROKER_FD_POLICY },
-		{ s->listen, BROKER_FD_LISTEN },         { s->broker_dir, BROKER_FD_RUNTIME },
-		{ s->host_fd, BROKER_FD_HOST },          { s->broker_rendezvous, BROKER_FD_RENDEZVOUS },
+		{ s->link[0], BROKER_FD_SPAWNER },        { s->policy_fd, BROKER_FD_POLICY },
+		{ s->listen, BROKER_FD_LISTEN },          { s->broker_dir, BROKER_FD_RUNTIME },
+		{ s->host_fd, BROKER_FD_HOST },           { s->broker_rendezvous, BROKER_FD_RENDEZVOUS },
 		{ s->p[P_IDS_LOCK], BROKER_FD_IDS_LOCK },
 	};
 
@@ -101,7 +101,7 @@ static int place_broker(struct start *s)
 		place[count][0] = s->p[i];
 		place[count][1] = BROKER_FD_P_FIRST + i;
 	}
-	return daemons_place((const int (*)[2])place, count);
+	return daemons_place((const int(*)[2])place, count);
 }
 
 /* Out of root: the bounding set while we still may, then groups, gid, uid. A change from root to another uid takes the
@@ -120,7 +120,8 @@ static int drop_root(const struct start *s)
 	    setresuid(s->policy.broker_uid, s->policy.broker_uid, s->policy.broker_uid) < 0 ||
 	    syscall(SYS_capset, &head, none) < 0)
 		return -errno;
-	if (getresuid(&u[0], &u[1], &u[2]) < 0 || u[0] != s->policy.broker_uid || u[1] != u[0] || u[2] != u[0] || setuid(0) == 0)
+	if (getresuid(&u[0], &u[1], &u[2]) < 0 || u[0] != s->policy.broker_uid || u[1] != u[0] || u[2] != u[0] ||
+	    setuid(0) == 0)
 		return -EPERM;
 	return 0;
 }

@@ -45,9 +45,12 @@ void host_load_modules(void)
 	static const struct {
 		const char *module, *loaded;
 	} wanted[] = {
-		{ "bridge", "/sys/module/bridge" },       { "veth", "/sys/module/veth" },
-		{ "cls_bpf", "/sys/module/cls_bpf" },     { "sch_ingress", "/sys/module/sch_ingress" },
-		{ "tun", "/sys/module/tun" },             { "vhost_net", "/sys/module/vhost_net" },
+		{ "bridge", "/sys/module/bridge" },
+		{ "veth", "/sys/module/veth" },
+		{ "cls_bpf", "/sys/module/cls_bpf" },
+		{ "sch_ingress", "/sys/module/sch_ingress" },
+		{ "tun", "/sys/module/tun" },
+		{ "vhost_net", "/sys/module/vhost_net" },
 		{ "vhost_vsock", "/sys/module/vhost_vsock" },
 	};
 
@@ -99,7 +102,7 @@ static enum wire_outcome probe_kvm(struct start *s)
 		break;
 	}
 	if (group == 0) {
-		log_warn("kvm by group: the group would be root's; set \"kvm_group\" or give /dev/kvm a group");
+		log_warn("kvm by group: the group would be root's; set \"daemon.kvm_group\" or give /dev/kvm a group");
 		return WIRE_BY_NO_ACCESS;
 	}
 	s->table.kvm_gid = group;

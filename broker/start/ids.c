@@ -13,12 +13,14 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
-/* In /run itself, which only root writes; in /run/lock anybody could plant something. The same for every runtime directory. */
+/* In /run itself, which only root writes; in /run/lock anybody could plant something. One for all runtime directories. */
 #define IDS_LOCK_FILE "/run/postern-ids.lock"
 
 int ids_lock(struct start *s)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = s->policy.first_uid, .l_len = s->policy.uid_count };
+	struct flock lock = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = s->policy.first_uid, .l_len = s->policy.uid_count
+	};
 	cleanup_fd int fd = open(IDS_LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	struct stat st;
 

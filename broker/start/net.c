@@ -77,7 +77,9 @@ static void no_ipv6(int nl, int ifindex)
 
 static int set_address(int nl, int ifindex, uint32_t gateway, uint32_t prefix)
 {
-	struct ifaddrmsg address = { .ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (unsigned)ifindex };
+	struct ifaddrmsg address = { .ifa_family = AF_INET,
+				     .ifa_prefixlen = (uint8_t)prefix,
+				     .ifa_index = (unsigned)ifindex };
 	struct nl_msg m;
 
 	nl_begin(&m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address, sizeof(address));
@@ -118,8 +120,8 @@ static int close_hairpin(const struct start *s, int nl, const char *name, int if
 	*ret_program = r == 0;
 	if (r == 0)
 		return 0;
-	log_warn("network \"%s\": no cls_bpf filter on %s (%s): the host will not forward for it", s->table.networks[index].name,
-		 name, strerror(-r));
+	log_warn("network \"%s\": no cls_bpf filter on %s (%s): the host will not forward for it",
+		 s->table.networks[index].name, name, strerror(-r));
 	(void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/forwarding", name);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd < 0 || write(fd, "0", 1) != 1 ? -errno : 0;

@@ -10,6 +10,7 @@
 
 #include "config.h"
 
+/* clang-format off */
 static const char usage[] =
 	"Usage: postern-start [OPTION]...\n"
 	"Prepare this host for sandboxes, then become postern-broker. Needs root; keeps none of it.\n"
@@ -29,6 +30,7 @@ static const char usage[] =
 
 enum { OPTION_POLICY = 256, OPTION_RUNTIME, OPTION_LIBEXEC, OPTION_FOREGROUND, OPTION_DAEMON, OPTION_LOG, OPTION_STOP,
        OPTION_CHECK, OPTION_CLEANUP, OPTION_HELP, OPTION_VERSION, OPTION_FAULT };
+/* clang-format on */
 
 static const struct option table[] = {
 	{ "policy", required_argument, NULL, OPTION_POLICY },

@@ -119,7 +119,7 @@ static _Noreturn void execute_spawner(const struct start *s)
 		place[count++][1] = SPAWNER_FD_FAULT;
 	}
 	daemons_environment(environment, ARRAY_SIZE(environment));
-	if (daemons_stdio(s->log) < 0 || daemons_place((const int (*)[2])place, count) < 0)
+	if (daemons_stdio(s->log) < 0 || daemons_place((const int(*)[2])place, count) < 0)
 		give_up("arrange descriptors");
 	(void)execveat(s->spawner_program, "", argv, environment, AT_EMPTY_PATH);
 	give_up("execute postern-spawner");
@@ -205,11 +205,13 @@ static int write_maps(const struct start *s, pid_t pid)
 	char text[128];
 	int r, len;
 
-	(void)snprintf(text, sizeof(text), "0 %u 1\n%u %u %u\n", s->policy.spawn_uid, t->first_uid, t->first_uid, t->uid_count);
+	(void)snprintf(text, sizeof(text), "0 %u 1\n%u %u %u\n", s->policy.spawn_uid, t->first_uid, t->first_uid,
+		       t->uid_count);
 	r = write_map(pid, "uid_map", text);
 	if (r < 0)
 		return r;
-	len = snprintf(text, sizeof(text), "0 %u 1\n%u %u %u\n", s->policy.spawn_gid, t->first_uid, t->first_uid, t->uid_count);
+	len = snprintf(text, sizeof(text), "0 %u 1\n%u %u %u\n", s->policy.spawn_gid, t->first_uid, t->first_uid,
+		       t->uid_count);
 	if (t->kvm_gid != WIRE_UID_NONE)
 		(void)snprintf(text + len, sizeof(text) - (size_t)len, "%u %u 1\n", t->kvm_gid, t->kvm_gid);
 	return write_map(pid, "gid_map", text);

@@ -43,8 +43,8 @@ int memfd_fill(int fd, const void *bytes, size_t size)
 static int refuse(const struct start *s, const struct policy_error *e)
 {
 	if (e->line > 0)
-		log_error("policy %s:%u:%u: %s%s%s", s->options.policy, e->line, e->column, e->where, e->where[0] ? ": " : "",
-			  e->text);
+		log_error("policy %s:%u:%u: %s%s%s", s->options.policy, e->line, e->column, e->where,
+			  e->where[0] ? ": " : "", e->text);
 	else
 		log_error("policy %s: %s%s%s", s->options.policy, e->where, e->where[0] ? ": " : "", e->text);
 	return -EINVAL;
@@ -116,8 +116,10 @@ int table_make(struct start *s)
 	_Static_assert(TABLE_HYPERVISORS >= POLICY_HYPERVISORS_MAX && TABLE_NETWORKS >= POLICY_NETWORKS_MAX &&
 			       TABLE_BINDS >= POLICY_BINDS_MAX,
 		       "the table holds every policy");
-	*t = (struct spawn_table){ .magic = TABLE_MAGIC, .size = sizeof(*t), .host = { .magic = TABLE_MAGIC,
-			  .size = sizeof(t->host), .spawn_uid = policy->spawn_uid } };
+	*t = (struct spawn_table){ .magic = TABLE_MAGIC,
+				   .size = sizeof(*t),
+				   .host = {
+					   .magic = TABLE_MAGIC, .size = sizeof(t->host), .spawn_uid = policy->spawn_uid } };
 	t->first_uid = policy->first_uid;
 	t->uid_count = policy->uid_count;
 	t->kvm_gid = WIRE_UID_NONE;
@@ -168,8 +170,9 @@ int table_same(const struct spawn_table *running, const struct spawn_table *want
 		what = "the way to /dev/kvm";
 	if (what == NULL)
 		return 0;
-	log_error("a daemon of an earlier start is still running and the policy differs from its: %s. Restore the policy, or "
-		  "end the sandboxes and that daemon first",
-		  what);
+	log_error(
+		"a daemon of an earlier start is still running and the policy differs from its: %s. Restore the policy, or "
+		"end the sandboxes and that daemon first",
+		what);
 	return -EEXIST;
 }

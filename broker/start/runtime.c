@@ -45,7 +45,8 @@ static int own_dir(int parent, const char *name, mode_t mode, uid_t owner, int *
 		return -errno;
 	}
 	if ((st.st_uid != 0 && st.st_uid != owner) || (st.st_mode & 022) != 0) {
-		log_error("%s: a directory of uid %u with mode %04o is in the way; remove it", name, st.st_uid, st.st_mode & 07777);
+		log_error("%s: a directory of uid %u with mode %04o is in the way; remove it", name, st.st_uid,
+			  st.st_mode & 07777);
 		return -EPERM;
 	}
 	if (fchmod(fd, mode) < 0) {
@@ -179,7 +180,8 @@ static int passed_socket(struct start *s)
 	    getsockopt(LISTEN_FD, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain != AF_UNIX ||
 	    getsockopt(LISTEN_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET ||
 	    getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || listening == 0) {
-		log_error("socket activation: expected exactly one listening ListenSequentialPacket= socket, and no --daemon");
+		log_error(
+			"socket activation: expected exactly one listening ListenSequentialPacket= socket, and no --daemon");
 		return -EINVAL;
 	}
 	s->listen = fcntl(LISTEN_FD, F_DUPFD_CLOEXEC, LISTEN_FD + 1);
@@ -192,7 +194,8 @@ int runtime_listen(struct start *s)
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	return runtime_socket(s->runtime, "broker.sock", s->policy.socket_mode, s->policy.socket_gid, CLIENT_BACKLOG, &s->listen);
+	return runtime_socket(s->runtime, "broker.sock", s->policy.socket_mode, s->policy.socket_gid, CLIENT_BACKLOG,
+			      &s->listen);
 }
 
 void runtime_clean(struct start *s)

@@ -25,18 +25,18 @@ struct options {
 struct start {
 	struct options options;
 	struct policy policy;
-	struct spawn_table table;              /* becomes P_TABLE; its host part also BROKER_FD_HOST */
-	char tag[7];                           /* from the runtime directory's path: names interfaces and cgroups */
+	struct spawn_table table; /* becomes P_TABLE; its host part also BROKER_FD_HOST */
+	char tag[7];              /* from the runtime directory's path: names interfaces and cgroups */
 	int policy_fd, host_fd;
-	int runtime, private_dir, broker_dir;  /* directories */
+	int runtime, private_dir, broker_dir; /* directories */
 	int listen, broker_rendezvous, spawner_rendezvous;
 	int broker_program, spawner_program;
 	int p[P_COUNT];
-	int link[2];                           /* broker's end, spawner's end */
-	int cgroup_leaf;                       /* cgroup.procs of the daemons' own group, -1 without cgroup v2 */
+	int link[2];     /* broker's end, spawner's end */
+	int cgroup_leaf; /* cgroup.procs of the daemons' own group, -1 without cgroup v2 */
 	int log;
-	int ready;                             /* --daemon: whom to tell that it worked, else -1 */
-	gid_t groups[2];                       /* supplementary groups of the broker: those of the vhost nodes */
+	int ready;       /* --daemon: whom to tell that it worked, else -1 */
+	gid_t groups[2]; /* supplementary groups of the broker: those of the vhost nodes */
 	size_t group_count;
 };
 
@@ -44,11 +44,11 @@ struct start {
 int options_parse(int argc, char **argv, struct options *ret);
 
 /* policy.c: policy and tables */
-int policy_take(struct start *s);                /* file -> sealed memfd -> struct policy; ids are nobody else's */
-int table_make(struct start *s);                 /* policy -> s->table, without its facts about this P */
+int policy_take(struct start *s); /* file -> sealed memfd -> struct policy; ids are nobody else's */
+int table_make(struct start *s);  /* policy -> s->table, without its facts about this P */
 int table_same(const struct spawn_table *running, const struct spawn_table *wanted);
-int memfd_make(const char *name, int *ret_fd);              /* 0400, close-on-exec, empty */
-int memfd_fill(int fd, const void *bytes, size_t size);     /* once: sealed after it */
+int memfd_make(const char *name, int *ret_fd);          /* 0400, close-on-exec, empty */
+int memfd_fill(int fd, const void *bytes, size_t size); /* once: sealed after it */
 
 /* ids.c: the lock on the id range */
 int ids_lock(struct start *s);
@@ -65,7 +65,7 @@ int programs_open(struct start *s);
 /* runtime.c: directories and sockets; nothing that was there before us is believed */
 int runtime_open(struct start *s);
 int runtime_socket(int dir, const char *name, mode_t mode, gid_t gid, int backlog, int *ret_fd);
-int runtime_listen(struct start *s);             /* for clients: passed by systemd, or made */
+int runtime_listen(struct start *s); /* for clients: passed by systemd, or made */
 void runtime_clean(struct start *s);
 
 /* survivors.c: who of an earlier start is still alive */
@@ -90,7 +90,7 @@ int net_uplinks(struct start *s);
 /* parent_ns.c: the namespaces of P and the process in them, which becomes the spawner */
 struct spawning {
 	pid_t pid;
-	int sync;  /* closed by exec: then, and only then, the child goes on to execute the spawner */
+	int sync; /* closed by exec: then, and only then, the child goes on to execute the spawner */
 };
 int parent_ns_create(struct start *s, struct spawning *ret);
 int parent_ns_rejoin(struct start *s, struct spawning *ret);
@@ -100,4 +100,4 @@ void spawning_abort(struct spawning *spawning);
 void daemons_environment(char **ret, size_t max);
 int daemons_place(const int (*placing)[2], size_t count);
 int daemons_stdio(int log);
-int become_broker(struct start *s);              /* returns only on failure */
+int become_broker(struct start *s); /* returns only on failure */

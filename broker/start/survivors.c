@@ -58,21 +58,26 @@ static int take_table(struct start *s)
 
 int survivor_join(struct start *s, enum survivor who)
 {
-	const struct wire_session session = { .link = LINK_RENDEZVOUS, .peer = who == SURVIVOR_BROKER ? FROM_BROKER : FROM_SPAWNER,
-					      .phase = PHASE_READY, .replies = true };
+	const struct wire_session session = { .link = LINK_RENDEZVOUS,
+					      .peer = who == SURVIVOR_BROKER ? FROM_BROKER : FROM_SPAWNER,
+					      .phase = PHASE_READY,
+					      .replies = true };
 	const struct wire_empty nothing = {};
 	cleanup_fd int fd = reach(s, who);
 	static struct wire_in in; /* 35 KB */
 	size_t next = 0;
 	int r;
 
-	r = fd < 0 ? fd : wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing,
-				    &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
+	r = fd < 0 ? fd
+		   : wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing, &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
 	if (r == 0)
 		r = wire_recv(fd, &session, &in);
 	if (r != 1 || in.kind != WIRE_REPLY) {
 		log_error("%s lives but does not take a new partner: %s", names[who],
-			  r == -EPROTO ? in.why : r < 0 ? strerror(-r) : r == 0 ? "it hung up" : "its old one is not dead yet");
+			  r == -EPROTO ? in.why
+			  : r < 0      ? strerror(-r)
+			  : r == 0     ? "it hung up"
+				       : "its old one is not dead yet");
 		if (r == 1)
 			wire_in_close(&in);
 		return -EBUSY;

@@ -196,7 +196,8 @@ static void check_hypervisors(const struct start *s)
 {
 	for (size_t i = 0; i < s->policy.hypervisor_count; i++)
 		if (access(s->policy.hypervisors[i].path, X_OK) < 0)
-			log_warn("hypervisor \"%s\": %s cannot be executed inside a sandbox: %m (add its directory to the policy's "
+			log_warn("hypervisor \"%s\": %s cannot be executed inside a sandbox: %m (add its directory to the "
+				 "policy's "
 				 "template binds?)",
 				 s->policy.hypervisors[i].name, s->policy.hypervisors[i].path);
 }

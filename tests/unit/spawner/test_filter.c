@@ -31,7 +31,8 @@ static uint32_t run(const struct sock_filter *program, size_t count, const uint8
 		switch (i->code) {
 		case BPF_LD | BPF_W | BPF_ABS:
 			assert_true(i->k + 4 <= FRAME_BYTES);
-			a = (uint32_t)frame[i->k] << 24 | (uint32_t)frame[i->k + 1] << 16 | (uint32_t)frame[i->k + 2] << 8 | frame[i->k + 3];
+			a = (uint32_t)frame[i->k] << 24 | (uint32_t)frame[i->k + 1] << 16 | (uint32_t)frame[i->k + 2] << 8 |
+			    frame[i->k + 3];
 			break;
 		case BPF_LD | BPF_H | BPF_ABS:
 			assert_true(i->k + 2 <= FRAME_BYTES);

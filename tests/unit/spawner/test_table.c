@@ -15,8 +15,14 @@
 
 static struct spawn_table good(void)
 {
-	struct spawn_table t = { .magic = TABLE_MAGIC, .size = sizeof(t), .first_uid = 0x70000000, .uid_count = 65536,
-				 .kvm_gid = WIRE_UID_NONE, .hypervisor_count = 1, .network_count = 1, .cgroup = "/postern-012345" };
+	struct spawn_table t = { .magic = TABLE_MAGIC,
+				 .size = sizeof(t),
+				 .first_uid = 0x70000000,
+				 .uid_count = 65536,
+				 .kvm_gid = WIRE_UID_NONE,
+				 .hypervisor_count = 1,
+				 .network_count = 1,
+				 .cgroup = "/postern-012345" };
 
 	memcpy(t.hypervisors[0].name, "qemu", 5);
 	memcpy(t.hypervisors[0].path, "/usr/bin/qemu", 14);
@@ -35,10 +41,10 @@ static void accepted(void **state)
 	assert_int_equal(table_check(&t, sizeof(t)), 0);
 }
 
-#define REFUSED(change)                                                \
-	do {                                                           \
-		struct spawn_table t = good();                         \
-		change;                                                \
+#define REFUSED(change) \
+	do { \
+		struct spawn_table t = good(); \
+		change; \
 		assert_int_equal(table_check(&t, sizeof(t)), -EINVAL); \
 	} while (0)
 
