@@ -82,7 +82,6 @@ def memory(host):
 
 
 def main():
-    harness.Host.links_before = harness.links()
     host = harness.Host()
     try:
         host.start()

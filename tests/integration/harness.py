@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -63,6 +64,12 @@ def alive(pid):
     return found is not None and found["State"].split()[0] not in "ZX"
 
 
+def orphan(pid):
+    """A zombie that waits for process 1 of this host, which takes its time: nobody of ours could do anything about it."""
+    found = status(pid)
+    return found is not None and found["State"].split()[0] == "Z" and found["PPid"].strip() == "1"
+
+
 def pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -89,7 +96,7 @@ def fds(pid):
         for name in os.listdir("/proc/%d/fd" % pid):
             with contextlib.suppress(FileNotFoundError):
                 found[int(name)] = os.readlink("/proc/%d/fd/%s" % (pid, name))
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or a process with more capabilities than ours
         pass
     return found
 
@@ -117,6 +124,27 @@ def kill_wait(pid, signum=signal.SIGKILL, seconds=5):
     tap.wait_for(lambda: not alive(pid), "process %d is gone" % pid, seconds)
 
 
+def tag_of(runtime):
+    """What interfaces and cgroups of the Postern with this runtime directory have in their names (broker/start/runtime.c)."""
+    value = 2166136261
+    for byte in runtime.encode():
+        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
+    return "%06x" % ((value ^ value >> 24) & 0xFFFFFF)
+
+
+def in_child(function, *args):
+    """Fork; the child runs function and ends, whatever happens in it. Returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function(*args)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return pid
+
+
 # ---- one Postern ---------------------------------------------------------------------------------------------------
 
 class Host:
@@ -135,6 +163,7 @@ class Host:
         self.work = "/run/postern-test.%d" % self.slot
         self.runtime = os.path.join(self.work, "rt")
         self.socket = os.path.join(self.runtime, "broker.sock")
+        self.tag = tag_of(self.runtime)
         self.policy_path = os.path.join(self.work, "policy.json")
         self.log_path = os.path.join(self.work, "log")
         self._end_leftovers()
@@ -262,7 +291,7 @@ class Host:
         log = open(self.log_path, "ab")
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         self.starter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                        pass_fds=pass_fds, cwd="/")
+                                        pass_fds=pass_fds, cwd="/", start_new_session=True)
         log.close()
         if wait:
             tap.wait_for(self._ready, "the broker answers", 20)
@@ -317,9 +346,12 @@ class Host:
 
     def stop(self):
         """End both daemons and everything they started; then nothing of this Postern may be left."""
+        # The broker takes the spawner along, when it has brought all sandboxes to their end. Without a broker there is
+        # nobody to do that.
         for find in (lambda: self.broker, lambda: self.spawner):
             with contextlib.suppress(AssertionError):
                 os.kill(find(), signal.SIGTERM)
+                break
         if self.starter is not None:
             try:
                 self.starter.wait(10)
@@ -334,7 +366,9 @@ class Host:
 
     def left_after_stop(self):
         left = ["process %d %s" % (p, comm(p)) for p in self.own_processes()]
-        left += ["link " + name for name in links() - self.links_before if True]
+        left += ["link " + name for name in links() if self.tag in name]
+        # The empty group that root made for this runtime stays, as its runtime directory does.
+        left += ["cgroup " + path for path in self.cgroups() if re.search(r"/x\d+", path)]
         for line in open("/proc/self/mountinfo", encoding="utf-8"):
             if line.split()[4].startswith((self.work, self.dest)):
                 left.append("mount " + line.split()[4])
@@ -350,10 +384,11 @@ class Host:
                     os.kill(pid, signal.SIGKILL)
         if not os.environ.get("POSTERN_KEEP"):
             self._clean_files()
+            for path in sorted(self.cgroups(), key=len, reverse=True):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
         os.close(self.lock)
         return left
-
-    links_before = frozenset()
 
     # -- what there is now
 
@@ -361,12 +396,13 @@ class Host:
         return self.first_uid <= uid < self.first_uid + UID_COUNT
 
     def sandbox_processes(self):
-        return [p for p in pids() if any(self.in_range(u) for u in uids(p))]
+        return [p for p in pids() if any(self.in_range(u) for u in uids(p)) and not orphan(p)]
 
     def own_processes(self):
         mine = set(self.sandbox_processes())
         for pid in pids():
-            if exe(pid).startswith(self.dest + "/") or (uids(pid)[:1] == [SPAWN_UID] and self._own_spawner(pid)):
+            spawner = uids(pid)[:1] == [SPAWN_UID] and self._own_spawner(pid)
+            if exe(pid).startswith(self.dest + "/") or (spawner and not orphan(pid)):
                 mine.add(pid)
         return sorted(mine)
 
@@ -384,7 +420,7 @@ class Host:
             "daemons": {broker, spawner},
             "children of the spawner": set(children(spawner)),
             "switch links": set(self.switch_links()),
-            "host links": links(),
+            "host links": {name for name in links() if self.tag in name},
             "cgroups": self.cgroups(),
             "mounts of the host": mounts("self"),
             "mounts of the spawner": mounts(spawner),
@@ -410,7 +446,7 @@ class Host:
         for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu",
                     "/sys/fs/cgroup"):
             for path, _, _ in os.walk(top):
-                if "postern" in path:
+                if self.tag in path:
                     found.add(path)
         return found
 
@@ -694,7 +730,6 @@ def main(**options):
     prepare = options.pop("prepare", None)
 
     def setup():
-        Host.links_before = links()
         host = Host(**options)
         try:
             if prepare:

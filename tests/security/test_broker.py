@@ -162,11 +162,7 @@ def too_many_descriptors(host):
 @case
 def D18_only_a_control_end_is_taken(host):
     """K01 to K05: whatever stands in for the control end, pid or namespace, of whomever, is refused and closed."""
-    other = os.fork()
-    if other == 0:
-        os.setresuid(BOB, BOB, BOB)
-        time.sleep(60)
-        os._exit(0)
+    other = harness.in_child(lambda: (os.setresuid(BOB, BOB, BOB), time.sleep(60)))
     stream, stream2 = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     dgram, dgram2 = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -397,14 +393,15 @@ def K16_a_passed_connection_stays_who_it_was(host):
                 tap.equal(why.code, "NOT_ALLOWED", "CAROL's connection in ALICE's hands")
     # ALICE's process connects, hands the connection on and is gone: no sandbox may come of it.
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    pid = os.fork()
-    if pid == 0:
+
+    def alice():
         os.setresgid(ALICE, ALICE, ALICE)
         os.setgroups([])
         os.setresuid(ALICE, ALICE, ALICE)
         session = wire.Session(host.socket)
         socket.send_fds(there, [b"x"], [session.sock.fileno()])
-        os._exit(0)
+
+    pid = harness.in_child(alice)
     _, fds, _, _ = socket.recv_fds(here, 1, 1)
     os.waitpid(pid, 0)
     own, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

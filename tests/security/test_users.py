@@ -19,6 +19,12 @@ from tap import case  # noqa: E402
 PEOPLE = (ALICE, BOB, STRANGER, harness.BROKER_UID)
 
 
+def become(uid):
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
 @case
 def K09_no_way_into_a_sandbox(host):
     """setns, /proc, ptrace, pidfd_getfd, kill and the like, on init and on the VMM, by the owner and by others; also with
@@ -122,21 +128,13 @@ def K12_ids_do_not_come_back(host):
                 seen.add(launch.lease["uid"])
     steps = sorted(seen)
     tap.true(len({b - a for a, b in zip(steps, steps[1:])}) > 20, "the order is not one that can be counted on")
-    os.kill(host.broker, signal.SIGKILL)  # nor after a restart of who gives them out
-    tap.wait_for(lambda: not _lives(host), "the broker is gone")
+    harness.kill_wait(host.broker)  # nor after a restart of who gives them out
     host.start(wait=False)
     tap.wait_for(lambda: _works(host), "launches work again", 20)
     for _ in range(20):
         with host.launch("hostile", ["clock"]) as launch:
             tap.true(launch.lease["uid"] not in seen, "uid %d came back after a restart" % launch.lease["uid"])
             seen.add(launch.lease["uid"])
-
-
-def _lives(host):
-    try:
-        return host.broker
-    except AssertionError:
-        return None
 
 
 def _works(host):
@@ -160,16 +158,15 @@ def K13_groups_of_the_user_do_not_leak_in(host):
 def K18_a_users_own_namespaces_do_not_starve_others(host):
     """Namespaces are counted against who makes them: a user who has made all he may does not stop anybody's launch."""
     read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setgroups([])
-        os.setresgid(ALICE, ALICE, ALICE)
-        os.setresuid(ALICE, ALICE, ALICE)
+
+    def greedy():
+        become(ALICE)
         for _ in range(30):  # nested, to the kernel's limit of 32
             probe.call("unshare", probe.CLONE_NEWUSER | probe.CLONE_NEWNET)
         os.write(write, b"x")
         time.sleep(60)
-        os._exit(0)
+
+    pid = harness.in_child(greedy)
     os.read(read, 1)
     try:
         for uid in (ALICE, BOB):
@@ -187,11 +184,9 @@ def D28_identity_is_that_of_connect(host):
     """The process that connected becomes root's by executing a set-uid program, session in hand: it is still CAROL's."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     keyboard, typed = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setgroups([])
-        os.setresgid(harness.CAROL, harness.CAROL, harness.CAROL)
-        os.setresuid(harness.CAROL, harness.CAROL, harness.CAROL)
+
+    def carol():
+        become(harness.CAROL)
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.connect(host.socket)
         socket.send_fds(there, [b"x"], [s.fileno()])
@@ -199,6 +194,8 @@ def D28_identity_is_that_of_connect(host):
         os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
         os.set_inheritable(s.fileno(), True)
         os.execv("/bin/su", ["su", "-c", "true"])  # waits for a password that never comes
+
+    pid = harness.in_child(carol)
     try:
         _, fds, _, _ = socket.recv_fds(here, 1, 1)
         with socket.socket(fileno=fds[0]) as session:
