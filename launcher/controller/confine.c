@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
@@ -17,10 +18,28 @@
 
 #include "common/cleanup.h"
 
+/* Capabilities that a careless parent made inheritable or ambient. Root stays what he is: he needs them for files of others,
+ * and whoever runs a controller as root has decided that. The bounding set is out of a user's reach, and means nothing after
+ * no_new_privs. */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (geteuid() == 0)
+		return 0;
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &header, none) < 0)
+		return -errno;
+	return 0;
+}
+
 int confine_first(void)
 {
 	const struct rlimit none = { 0, 0 };
+	int r = drop_capabilities();
 
+	if (r < 0)
+		return r;
 	(void)umask(077);
 	if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
