@@ -42,7 +42,15 @@ struct driver_context {
 };
 
 /* State of the guest as the driver sees it. */
-enum driver_state { DRIVER_STARTING, DRIVER_HELD, DRIVER_RUNNING, DRIVER_PAUSED, DRIVER_SHUTDOWN, DRIVER_CRASHED, DRIVER_GONE };
+enum driver_state {
+	DRIVER_STARTING,
+	DRIVER_HELD,
+	DRIVER_RUNNING,
+	DRIVER_PAUSED,
+	DRIVER_SHUTDOWN,
+	DRIVER_CRASHED,
+	DRIVER_GONE
+};
 
 struct driver {
 	const char *name;  /* "qemu" */
@@ -52,9 +60,10 @@ struct driver {
 	/* Find out the version of the binary at path. 0 or -errno. May fork and exec path as the caller. */
 	int (*probe)(const char *path, struct driver_probe *ret);
 	/* What to ask of the broker: fills hypervisor, vcpus, memory, flags, nics, limits of ask. Pure. */
-	int (*needs)(const struct spec *spec, const struct driver_probe *probe, struct wire_acquire *ask, struct spec_error *ret);
-	/* argv and assets. Pure: opens nothing. A descriptor of ctx that the plan took over is -1 in ctx afterwards, whatever
-	 * the result; the others stay the caller's. */
+	int (*needs)(const struct spec *spec, const struct driver_probe *probe, struct wire_acquire *ask,
+		     struct spec_error *ret);
+	/* argv and assets. Pure: opens nothing. A descriptor of ctx that the plan took over is -1 in ctx afterwards,
+	 * whatever the result; the others stay the caller's. */
 	int (*plan)(struct driver_context *ctx, struct plan *plan, struct spec_error *ret);
 	/* Take over the control channel (stream socket). NULL: out of memory. */
 	struct driver_vm *(*attach)(int control_fd);
@@ -81,7 +90,7 @@ const struct driver *driver_by_kind(uint8_t kind);
 const struct driver *driver_by_name(const char *name);
 const struct driver *const *driver_all(size_t *ret_count);
 
-/* The accelerator for this spec, lease and host: true KVM, false TCG. reason: static text for status and receipt. -EINVAL when the
- * spec forces one that is not to be had, with *ret filled. */
+/* The accelerator for this spec, lease and host: true KVM, false TCG. reason: static text for status and receipt.
+ * -EINVAL when the spec forces one that is not to be had, with *ret filled. */
 int driver_accel(const struct spec *spec, const struct wire_lease *lease, const struct driver *driver, bool *ret_kvm,
 		 const char **ret_reason, struct spec_error *ret);
