@@ -194,8 +194,7 @@ static size_t violate_chars(const struct wire_session *session, const struct lea
 						 "a\n",
 						 "a\x7f",
 						 "a\xc3\xa9",
-						 "\xe2\x80\xae"
-						 "a",
+						 "\xe2\x80\xae-",
 						 "a*",
 						 "a:b",
 						 "a=b",
