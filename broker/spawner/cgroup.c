@@ -113,13 +113,26 @@ static int make_dir(int parent, const char *name, int *ret_fd)
 	return 0;
 }
 
+/* Moving a process into a version 1 group waits for an RCU grace period of the whole host, some 5 ms; so only where there
+ * is a limit to be kept, and once for all hierarchies, which share the wait when they follow each other. */
+static bool wants_v1(const struct spawner *sp, enum p_fd tree, const struct wire_lease *lease)
+{
+	const struct wire_limits *l = lease->limits;
+
+	if (sp->p[tree] < 0)
+		return false;
+	if (tree == P_CGROUP_PIDS)
+		return l->pids > 0 || (lease->flags & WIRE_CGROUP_REQUIRE) != 0;
+	return tree == P_CGROUP_MEMORY ? l->memory_mib > 0 : l->cpu_percent > 0;
+}
+
 static int make_v1(const struct spawner *sp, const struct wire_lease *lease, const char *name, enum wire_step *ret_step)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++) {
 		cleanup_fd int dir = -1;
 		int r;
 
-		if (sp->p[v1_trees[i]] < 0)
+		if (!wants_v1(sp, v1_trees[i], lease))
 			continue;
 		*ret_step = STEP_CGROUP_MAKE;
 		r = make_dir(sp->p[v1_trees[i]], name, &dir);
@@ -175,7 +188,7 @@ int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pi
 		cleanup_fd int dir = -1;
 		int r;
 
-		if (sp->p[v1_trees[i]] < 0)
+		if (!wants_v1(sp, v1_trees[i], lease))
 			continue;
 		dir = openat(sp->p[v1_trees[i]], name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (dir < 0)
