@@ -174,7 +174,10 @@ static int visit_fd(struct init *init, int dir, const char *name)
 	if (fstatat(dir, name, &link, AT_SYMLINK_NOFOLLOW) < 0 || fstatat(dir, name, &st, 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	fact->fd = (uint32_t)strtoul(name, NULL, 10);
-	fact->access = (link.st_mode & 0600) == 0600 ? 2 : (link.st_mode & 0400) != 0 ? 0 : (link.st_mode & 0200) != 0 ? 1 : 3;
+	fact->access = (link.st_mode & 0600) == 0600 ? 2
+		       : (link.st_mode & 0400) != 0  ? 0
+		       : (link.st_mode & 0200) != 0  ? 1
+						     : 3;
 	describe(&st, fact);
 	init->facts.fd_count++;
 	return 0;
@@ -209,7 +212,8 @@ static int identity(const struct init *init, pid_t pid, const char *link, uint64
 
 static int read_places(struct init *init)
 {
-	static const char *const kinds[] = { "ns/user", "ns/pid", "ns/mnt", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup", "ns/time" };
+	static const char *const kinds[] = { "ns/user", "ns/pid", "ns/mnt",    "ns/net",
+					     "ns/ipc",  "ns/uts", "ns/cgroup", "ns/time" };
 	struct wire_facts *facts = &init->facts;
 	uint64_t dev;
 	int r = 0;

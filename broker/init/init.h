@@ -25,18 +25,18 @@ struct slot_source {
 struct init {
 	struct wire_boot boot;
 	struct wire_plan plan;
-	int assets[WIRE_ASSETS_MAX];  /* by plan index; -1 when copied and closed */
+	int assets[WIRE_ASSETS_MAX]; /* by plan index; -1 when copied and closed */
 	int control, keeper, procfs;
-	int signals;                  /* signalfd for SIGCHLD */
+	int signals; /* signalfd for SIGCHLD */
 	int null;
-	int ours[CHANNEL_COUNT];      /* the VMM's ends, until it has them */
-	int theirs[CHANNEL_COUNT];    /* the controller's ends; kept only to serve a later controller (WIRE_SURVIVE) */
-	int verdict[2];               /* close-on-exec pipe: the VMM child says what failed, or its exec closes it */
+	int ours[CHANNEL_COUNT];   /* the VMM's ends, until it has them */
+	int theirs[CHANNEL_COUNT]; /* the controller's ends; kept only to serve a later controller (WIRE_SURVIVE) */
+	int verdict[2];            /* close-on-exec pipe: the VMM child says what failed, or its exec closes it */
 	struct slot_source slots[SLOT_END];
 	size_t slot_count;
 	pid_t vmm;
-	uint32_t failed_step;         /* step of the VMM child that failed, when that is the reason */
-	struct wire_facts facts;      /* "given" is filled before the fork */
+	uint32_t failed_step;    /* step of the VMM child that failed, when that is the reason */
+	struct wire_facts facts; /* "given" is filled before the fork */
 };
 
 /* One step of a launch and its place in the order. */

@@ -45,7 +45,9 @@ int landlock_abi(void)
 /* Handle everything this ABI can handle: what is handled and has no rule is refused. */
 static int make_ruleset(int abi, struct ruleset_attr *attr)
 {
-	size_t size = abi >= 6 ? sizeof(*attr) : abi >= 4 ? offsetof(struct ruleset_attr, scoped) : offsetof(struct ruleset_attr, net);
+	size_t size = abi >= 6   ? sizeof(*attr)
+		      : abi >= 4 ? offsetof(struct ruleset_attr, scoped)
+				 : offsetof(struct ruleset_attr, net);
 	long fd;
 
 	attr->fs = FS_ABI1 | (abi >= 2 ? 1u << 13 : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);

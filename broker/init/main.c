@@ -211,8 +211,8 @@ static int step_fork(struct init *init)
 	init->null = open("/dev/null", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	init->signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	/* An ignored SIGCHLD, as the daemons have it, would be inherited and hide how the VMM ended. */
-	if (init->null < 0 || init->signals < 0 || signal(SIGCHLD, SIG_DFL) == SIG_ERR || sigprocmask(SIG_BLOCK, &mask, NULL) < 0 ||
-	    pipe2(init->verdict, O_CLOEXEC) < 0)
+	if (init->null < 0 || init->signals < 0 || signal(SIGCHLD, SIG_DFL) == SIG_ERR ||
+	    sigprocmask(SIG_BLOCK, &mask, NULL) < 0 || pipe2(init->verdict, O_CLOEXEC) < 0)
 		return -errno;
 	r = stage(&init->signals);
 	r = r < 0 ? r : stage(&init->null);
@@ -257,18 +257,12 @@ static int step_send(struct init *init)
 }
 
 static const struct step steps[] = {
-	{ STEP_INIT_DUMPABLE, step_dumpable },
-	{ STEP_INIT_VERIFY, step_verify },
-	{ STEP_INIT_BOOT, step_boot },
-	{ STEP_INIT_FILTER_BASE, step_filter_base },
-	{ STEP_INIT_PLAN, step_plan },
-	{ STEP_INIT_PLAN_CHECK, step_plan_check },
-	{ STEP_INIT_ASSET, assets_take },
-	{ STEP_INIT_CHANNELS, step_channels },
-	{ STEP_INIT_FORK, step_fork },
-	{ STEP_INIT_FILTER, step_filter },
-	{ STEP_INIT_FACTS, facts_read },
-	{ STEP_INIT_SEND, step_send },
+	{ STEP_INIT_DUMPABLE, step_dumpable }, { STEP_INIT_VERIFY, step_verify },
+	{ STEP_INIT_BOOT, step_boot },         { STEP_INIT_FILTER_BASE, step_filter_base },
+	{ STEP_INIT_PLAN, step_plan },         { STEP_INIT_PLAN_CHECK, step_plan_check },
+	{ STEP_INIT_ASSET, assets_take },      { STEP_INIT_CHANNELS, step_channels },
+	{ STEP_INIT_FORK, step_fork },         { STEP_INIT_FILTER, step_filter },
+	{ STEP_INIT_FACTS, facts_read },       { STEP_INIT_SEND, step_send },
 };
 _Static_assert(ARRAY_SIZE(steps) <= STEPS_MAX, "steps_run() has room for every step");
 

@@ -43,7 +43,9 @@ static void answer_audit(struct init *init)
 	if (r == 0) {
 		(void)wire_send(init->control, WIRE_OP_C_FACTS, WIRE_REQUEST, 0, &init->facts, NULL, 0);
 	} else {
-		const struct wire_step_failed failed = { .id = init->boot.lease[0].id, .step = STEP_INIT_FACTS, .error = (uint32_t)-r };
+		const struct wire_step_failed failed = { .id = init->boot.lease[0].id,
+							 .step = STEP_INIT_FACTS,
+							 .error = (uint32_t)-r };
 
 		(void)wire_send(init->control, WIRE_OP_C_FAILED, WIRE_REQUEST, 0, &failed, NULL, 0);
 	}

@@ -16,8 +16,7 @@
 #define CAPABILITIES_MAX 64
 
 /* Locked, so that no program started later can bring back the rule "uid 0 has every capability". */
-#define SECUREBITS_NEEDED \
-	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED)
+#define SECUREBITS_NEEDED (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED)
 
 static bool capability_sets_empty(void)
 {

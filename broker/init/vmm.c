@@ -70,8 +70,8 @@ static int step_fds(struct init *init)
 		(void)signal(i, SIG_DFL); /* refused for SIGKILL and SIGSTOP */
 	/* A core file would hold guest memory. SIGPIPE is ignored across exec: with no controller left (WIRE_SURVIVE), a
 	 * line on stderr must cost the line and not the guest. */
-	if (chdir("/") < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&none) < 0 ||
-	    sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+	if (chdir("/") < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+	    sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -errno;
 	return arm_hold(init->verdict[0]);
 }

@@ -15,9 +15,9 @@
 #include "broker_errors.h"
 #include "common/cleanup.h"
 
-#define CONNECT_MS 3000    /* a broker with a full backlog */
+#define CONNECT_MS 3000 /* a broker with a full backlog */
 #define ROUND_TRIP_MS 5000
-#define LAUNCH_MS 60000    /* longer than any policy's launch_ms should be: the broker's own timeout comes first */
+#define LAUNCH_MS 60000 /* longer than any policy's launch_ms should be: the broker's own timeout comes first */
 #define BACKLOG_PAUSE_MS 20
 
 struct broker {
@@ -72,7 +72,8 @@ static int round_trip(struct broker *broker, enum wire_op op, const void *msg, i
 		return give_up(broker, -EPIPE, ret_failure);
 	r = wire_send(broker->fd, op, WIRE_REQUEST, ++broker->sequence, msg, &fd, fd >= 0 ? 1 : 0);
 	if (r == -EINVAL) { /* a field out of range: a caller that did not check what the user typed */
-		*ret_failure = (struct broker_failure){ WIRE_ERR_INTERNAL, EXIT_USAGE, "a value is outside what the broker accepts" };
+		*ret_failure = (struct broker_failure){ WIRE_ERR_INTERNAL, EXIT_USAGE,
+							"a value is outside what the broker accepts" };
 		return r;
 	}
 	/* The broker may have said why before it closed: read before giving up. */
@@ -162,7 +163,8 @@ void broker_close(struct broker *broker)
 }
 
 /* Requests whose reply is one struct and no descriptor. */
-static int ask(struct broker *broker, enum wire_op op, const void *msg, void *ret, size_t size, struct broker_failure *ret_failure)
+static int ask(struct broker *broker, enum wire_op op, const void *msg, void *ret, size_t size,
+	       struct broker_failure *ret_failure)
 {
 	struct wire_in in = { .fd_count = 0 };
 	int r = round_trip(broker, op, msg, -1, ROUND_TRIP_MS, &in, ret_failure);
@@ -172,8 +174,8 @@ static int ask(struct broker *broker, enum wire_op op, const void *msg, void *re
 	return r;
 }
 
-static int ask_by_name(struct broker *broker, enum wire_op op, enum wire_error_code unknown, const char *name, void *ret, size_t size,
-		       struct broker_failure *ret_failure)
+static int ask_by_name(struct broker *broker, enum wire_op op, enum wire_error_code unknown, const char *name, void *ret,
+		       size_t size, struct broker_failure *ret_failure)
 {
 	struct wire_name msg = { 0 };
 
@@ -194,19 +196,21 @@ int broker_host(struct broker *broker, struct wire_host_reply *ret, struct broke
 	return ask(broker, WIRE_OP_HOST, &empty, ret, sizeof(*ret), ret_failure);
 }
 
-int broker_hypervisor(struct broker *broker, const char *name, struct wire_hypervisor_reply *ret, struct broker_failure *ret_failure)
+int broker_hypervisor(struct broker *broker, const char *name, struct wire_hypervisor_reply *ret,
+		      struct broker_failure *ret_failure)
 {
 	return ask_by_name(broker, WIRE_OP_HYPERVISOR, WIRE_ERR_HYPERVISOR_UNKNOWN, name, ret, sizeof(*ret), ret_failure);
 }
 
-int broker_network(struct broker *broker, const char *name, struct wire_network_reply *ret, struct broker_failure *ret_failure)
+int broker_network(struct broker *broker, const char *name, struct wire_network_reply *ret,
+		   struct broker_failure *ret_failure)
 {
 	return ask_by_name(broker, WIRE_OP_NETWORK, WIRE_ERR_NETWORK_UNKNOWN, name, ret, sizeof(*ret), ret_failure);
 }
 
 /* Requests that give a control socket end and get a lease and a pidfd. */
-static int ask_lease(struct broker *broker, enum wire_op op, const void *msg, int control, struct wire_lease *ret, int *ret_pidfd,
-		     struct broker_failure *ret_failure)
+static int ask_lease(struct broker *broker, enum wire_op op, const void *msg, int control, struct wire_lease *ret,
+		     int *ret_pidfd, struct broker_failure *ret_failure)
 {
 	struct wire_in in = { .fd_count = 0 };
 	int r = round_trip(broker, op, msg, control, LAUNCH_MS, &in, ret_failure);
@@ -218,8 +222,8 @@ static int ask_lease(struct broker *broker, enum wire_op op, const void *msg, in
 	return 0;
 }
 
-int broker_acquire(struct broker *broker, const struct wire_acquire *ask, int control, struct wire_lease *ret, int *ret_pidfd,
-		   struct broker_failure *ret_failure)
+int broker_acquire(struct broker *broker, const struct wire_acquire *ask, int control, struct wire_lease *ret,
+		   int *ret_pidfd, struct broker_failure *ret_failure)
 {
 	return ask_lease(broker, WIRE_OP_ACQUIRE, ask, control, ret, ret_pidfd, ret_failure);
 }

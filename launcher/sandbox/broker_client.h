@@ -26,12 +26,14 @@ int broker_connect(const char *path, struct broker **ret, struct broker_failure 
 void broker_close(struct broker *broker); /* NULL is fine */
 
 int broker_host(struct broker *broker, struct wire_host_reply *ret, struct broker_failure *ret_failure);
-int broker_hypervisor(struct broker *broker, const char *name, struct wire_hypervisor_reply *ret, struct broker_failure *ret_failure);
-int broker_network(struct broker *broker, const char *name, struct wire_network_reply *ret, struct broker_failure *ret_failure);
+int broker_hypervisor(struct broker *broker, const char *name, struct wire_hypervisor_reply *ret,
+		      struct broker_failure *ret_failure);
+int broker_network(struct broker *broker, const char *name, struct wire_network_reply *ret,
+		   struct broker_failure *ret_failure);
 
 /* control: init's end of the control socketpair; stays the caller's. *ret_pidfd becomes the caller's. */
-int broker_acquire(struct broker *broker, const struct wire_acquire *ask, int control, struct wire_lease *ret, int *ret_pidfd,
-		   struct broker_failure *ret_failure);
+int broker_acquire(struct broker *broker, const struct wire_acquire *ask, int control, struct wire_lease *ret,
+		   int *ret_pidfd, struct broker_failure *ret_failure);
 int broker_attach(struct broker *broker, const uint8_t uuid[16], int control, struct wire_lease *ret, int *ret_pidfd,
 		  struct broker_failure *ret_failure);
 

@@ -107,8 +107,13 @@ int plan_asset(struct plan *plan, int fd, const char *name, bool copy, bool writ
 	if (plan->asset_count >= WIRE_ASSETS_MAX)
 		return -ENFILE;
 	asset = &plan->assets[plan->asset_count];
-	*asset = (struct plan_asset){ .fd = fd, .copy = copy, .writable = writable, .dev = st.st_dev, .rdev = st.st_rdev,
-				      .ino = st.st_ino, .mode = st.st_mode };
+	*asset = (struct plan_asset){ .fd = fd,
+				      .copy = copy,
+				      .writable = writable,
+				      .dev = st.st_dev,
+				      .rdev = st.st_rdev,
+				      .ino = st.st_ino,
+				      .mode = st.st_mode };
 	(void)wire_set_chars(asset->name, sizeof(asset->name), name); /* check_name() has measured it */
 	return (int)plan->asset_count++;
 }

@@ -20,7 +20,7 @@
 struct receipt_view {
 	bool seen;
 	pid_t pid;
-	pid_t inner;           /* its number inside the sandbox: 1 for init */
+	pid_t inner; /* its number inside the sandbox: 1 for init */
 	struct wire_fact_ids ids;
 	char cgroup[256];
 	char uid_map[128], gid_map[128];
@@ -30,11 +30,16 @@ struct receipt_view {
 #define RECEIPT_UNKNOWN UINT64_MAX
 #define RECEIPT_UNLIMITED (UINT64_MAX - 1)
 
-enum receipt_mark { RECEIPT_OK, RECEIPT_WRONG, RECEIPT_ABSENT /* the host does not offer it; policy accepted that */, RECEIPT_INFO };
+enum receipt_mark {
+	RECEIPT_OK,
+	RECEIPT_WRONG,
+	RECEIPT_ABSENT /* the host does not offer it; policy accepted that */,
+	RECEIPT_INFO
+};
 
 /* One line of the table: what, what was expected, what the kernel says. */
 struct receipt_row {
-	const char *field;     /* stable name, e.g. "vmm.capabilities.effective": documented in docs/receipt.md */
+	const char *field; /* stable name, e.g. "vmm.capabilities.effective": documented in docs/receipt.md */
 	enum receipt_mark mark;
 	char expected[160], found[160];
 };
@@ -43,11 +48,11 @@ struct receipt {
 	struct wire_lease lease;
 	struct wire_facts facts;
 	struct receipt_view init, vmm;
-	char accel[128];       /* which accelerator and why */
-	uint64_t taken_ns;     /* CLOCK_REALTIME */
+	char accel[128];   /* which accelerator and why */
+	uint64_t taken_ns; /* CLOCK_REALTIME */
 	struct receipt_row rows[RECEIPT_ROWS_MAX];
 	size_t row_count;
-	bool good;             /* no row is RECEIPT_WRONG */
+	bool good; /* no row is RECEIPT_WRONG */
 };
 
 /* Read the outside view of init (pid as the broker gave it) and find the VMM below it. 0 or -errno. */

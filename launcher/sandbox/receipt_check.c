@@ -12,8 +12,8 @@
 
 #define TEXT 160
 #define SECCOMP_FILTERING 2
-#define FILTERS_MIN 2       /* the base filter, and the VMM's or init's own */
-#define LANDLOCK_NEWEST 6   /* what postern-init makes use of: 6 keeps signals and abstract sockets inside */
+#define FILTERS_MIN 3     /* the spawner's, which is inherited; the base filter; the VMM's or init's own */
+#define LANDLOCK_NEWEST 6 /* what postern-init makes use of: 6 keeps signals and abstract sockets inside */
 /* What broker/spawner/drop.c sets; a host with lower limits of its own keeps them. */
 #define NOFILE_MAX 4096
 #define NOFILE_MIN 256
@@ -35,7 +35,8 @@ static void check_four(struct receipt *receipt, enum receipt_field field, const 
 	for (size_t i = 0; i < 4; i++)
 		ok = ok && ids[i].id == wanted;
 	(void)snprintf(expected, sizeof(expected), "%u %u %u %u", wanted, wanted, wanted, wanted);
-	receipt_row(receipt, field, good_if(ok && wanted != 0), expected, "%u %u %u %u", ids[0].id, ids[1].id, ids[2].id, ids[3].id);
+	receipt_row(receipt, field, good_if(ok && wanted != 0), expected, "%u %u %u %u", ids[0].id, ids[1].id, ids[2].id,
+		    ids[3].id);
 }
 
 /* None, or the one that owns /dev/kvm when that is how KVM was granted. */
@@ -58,7 +59,8 @@ static void check_groups(struct receipt *receipt, enum receipt_field field, cons
 	/* Behind the count nothing may stand: a list that disagrees with its own length was not read from the kernel. */
 	for (size_t i = ids->group_count; i < ARRAY_SIZE(ids->groups); i++)
 		ok = ok && ids->groups[i].id == 0;
-	receipt_row(receipt, field, good_if(ok), expected, "%s%s", found, ids->group_count > ARRAY_SIZE(ids->groups) ? " ..." : "");
+	receipt_row(receipt, field, good_if(ok), expected, "%s%s", found,
+		    ids->group_count > ARRAY_SIZE(ids->groups) ? " ..." : "");
 }
 
 static void check_ids(struct receipt *receipt, enum receipt_field first, const struct wire_fact_ids *ids)
@@ -77,8 +79,9 @@ static void check_ids(struct receipt *receipt, enum receipt_field first, const s
 	receipt_row(receipt, first + 9, good_if(ids->seccomp == SECCOMP_FILTERING), "2 (filter)", "%u%s", ids->seccomp,
 		    ids->seccomp == SECCOMP_FILTERING ? " (filter)" : "");
 	/* Linux before 5.9 does not count them. */
-	receipt_row(receipt, first + 10, ids->seccomp_filters == 0 ? RECEIPT_ABSENT : good_if(ids->seccomp_filters >= FILTERS_MIN),
-		    "2 or more", ids->seccomp_filters == 0 ? "not counted by this kernel" : "%u", ids->seccomp_filters);
+	receipt_row(receipt, first + 10,
+		    ids->seccomp_filters == 0 ? RECEIPT_ABSENT : good_if(ids->seccomp_filters >= FILTERS_MIN), "3 or more",
+		    ids->seccomp_filters == 0 ? "not counted by this kernel" : "%u", ids->seccomp_filters);
 }
 
 /* ---- what init read --------------------------------------------------------------------------------------------- */
@@ -92,12 +95,20 @@ static void check_program(struct receipt *receipt, const struct plan *plan)
 
 	if (planned && strcmp(facts->exe, plan->words) != 0)
 		ok = realpath(plan->words, resolved) != NULL && strcmp(facts->exe, resolved) == 0;
-	receipt_row(receipt, FIELD_VMM_TASKS, good_if(facts->tasks >= 1 && facts->tasks == facts->tasks_filtered && (facts->held == 0 || facts->tasks == 1)),
-		    facts->held != 0 ? "1 of 1 filtered" : "all filtered", "%u of %u filtered", facts->tasks_filtered, facts->tasks);
-	receipt_row(receipt, FIELD_VMM_HELD, RECEIPT_INFO, "", facts->held != 0 ? "read before the VMM's first instruction" : "read while the VMM runs");
+	receipt_row(receipt, FIELD_VMM_TASKS,
+		    good_if(facts->tasks >= 1 && facts->tasks == facts->tasks_filtered &&
+			    (facts->held == 0 || facts->tasks == 1)),
+		    facts->held != 0 ? "1 of 1 filtered" : "all filtered", "%u of %u filtered", facts->tasks_filtered,
+		    facts->tasks);
+	receipt_row(receipt, FIELD_VMM_HELD, RECEIPT_INFO, "",
+		    facts->held != 0 ? "read before the VMM's first instruction" : "read while the VMM runs");
 	if (receipt->vmm.seen)
-		receipt_row(receipt, FIELD_VMM_PID, good_if(facts->vmm_pid > 1 && (pid_t)facts->vmm_pid == receipt->vmm.inner),
-			    "the same inside and outside", "%u inside, %d outside (there %d)", facts->vmm_pid, receipt->vmm.inner, receipt->vmm.pid);
+		receipt_row(
+			receipt, FIELD_VMM_PID, good_if(facts->vmm_pid > 1 && (pid_t)facts->vmm_pid == receipt->vmm.inner),
+			"the same inside and outside",
+			facts->vmm_pid == (uint32_t)receipt->vmm.inner ? "%u inside, %d on the host"
+								       : "%u inside, %d on the host, where it is %d inside",
+			facts->vmm_pid, receipt->vmm.pid, receipt->vmm.inner);
 	else
 		receipt_row(receipt, FIELD_VMM_PID, good_if(facts->vmm_pid > 1), "more than 1", "%u inside", facts->vmm_pid);
 	receipt_row(receipt, FIELD_VMM_EXE, good_if(ok), planned ? plan->words : "an absolute path", "%s", facts->exe);
@@ -110,10 +121,12 @@ static void check_label(struct receipt *receipt)
 	bool granted = wire_outcome_ok(lease->grants[WIRE_GRANT_LABEL]);
 
 	if (lease->label[0] != '\0' || granted)
-		receipt_row(receipt, FIELD_VMM_LABEL, good_if(lease->label[0] != '\0' && strcmp(lease->label, found) == 0), lease->label, "%s", found);
+		receipt_row(receipt, FIELD_VMM_LABEL, good_if(lease->label[0] != '\0' && strcmp(lease->label, found) == 0),
+			    lease->label, "%s", found);
 	else
-		receipt_row(receipt, FIELD_VMM_LABEL, lease->grants[WIRE_GRANT_LABEL] == WIRE_BY_NOT_ASKED ? RECEIPT_INFO : RECEIPT_ABSENT,
-			    "none", "%s", found[0] != '\0' ? found : "none");
+		receipt_row(receipt, FIELD_VMM_LABEL,
+			    lease->grants[WIRE_GRANT_LABEL] == WIRE_BY_NOT_ASKED ? RECEIPT_INFO : RECEIPT_ABSENT, "none",
+			    "%s", found[0] != '\0' ? found : "none");
 }
 
 static uint64_t own_namespace(pid_t self, const char *kind)
@@ -141,35 +154,35 @@ static void check_namespaces(struct receipt *receipt, pid_t self)
 			receipt_row(receipt, FIELD_NS_TIME, RECEIPT_ABSENT, "init's", "this kernel has none");
 			continue;
 		}
-		if (time)
-			(void)snprintf(expected, sizeof(expected), "init's (%llu)", (unsigned long long)ns->init);
-		else
-			(void)snprintf(expected, sizeof(expected), "init's (%llu), not ours (%llu)%s", (unsigned long long)ns->init,
-				       (unsigned long long)own, shared && strcmp(kinds[i], "net") == 0 ? "; the shared empty one" : "");
-		receipt_row(receipt, FIELD_NS_USER + i, good_if(ns->vmm != 0 && ns->vmm == ns->init && (time || (own != 0 && ns->vmm != own))),
-			    expected, "%llu", (unsigned long long)ns->vmm);
+		(void)snprintf(expected, sizeof(expected), time ? "init's" : "init's, not ours%s",
+			       shared && strcmp(kinds[i], "net") == 0 ? "; the empty one that sandboxes share" : "");
+		receipt_row(receipt, FIELD_NS_USER + i,
+			    good_if(ns->vmm != 0 && ns->vmm == ns->init && (time || (own != 0 && ns->vmm != own))), expected,
+			    "%llu, init's %llu, ours %llu", (unsigned long long)ns->vmm, (unsigned long long)ns->init,
+			    (unsigned long long)own);
 	}
 }
 
 static void check_places(struct receipt *receipt, pid_t self)
 {
 	const struct wire_facts *f = &receipt->facts;
-	char path[64], expected[TEXT];
+	char path[64];
 	struct stat own = { 0 };
 	bool known;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/root", self);
 	known = stat(path, &own) == 0;
-	(void)snprintf(expected, sizeof(expected), "init's (%llx:%llu), not ours (%llx:%llu)", (unsigned long long)f->init_root_dev,
-		       (unsigned long long)f->init_root_ino, (unsigned long long)own.st_dev, (unsigned long long)own.st_ino);
 	receipt_row(receipt, FIELD_VMM_ROOT,
-		    good_if(known && f->root_ino != 0 && f->root_dev == f->init_root_dev && f->root_ino == f->init_root_ino &&
-			    (f->root_dev != own.st_dev || f->root_ino != own.st_ino)),
-		    expected, "%llx:%llu", (unsigned long long)f->root_dev, (unsigned long long)f->root_ino);
-	receipt_row(receipt, FIELD_VMM_CWD, good_if(f->cwd_dev == f->root_dev && f->cwd_ino == f->root_ino), "the root", "%llx:%llu",
-		    (unsigned long long)f->cwd_dev, (unsigned long long)f->cwd_ino);
+		    good_if(known && f->root_ino != 0 && f->root_dev == f->init_root_dev &&
+			    f->root_ino == f->init_root_ino && (f->root_dev != own.st_dev || f->root_ino != own.st_ino)),
+		    "init's, not ours", "%llx:%llu, init's %llx:%llu, ours %llx:%llu", (unsigned long long)f->root_dev,
+		    (unsigned long long)f->root_ino, (unsigned long long)f->init_root_dev,
+		    (unsigned long long)f->init_root_ino, (unsigned long long)own.st_dev, (unsigned long long)own.st_ino);
+	receipt_row(receipt, FIELD_VMM_CWD, good_if(f->cwd_dev == f->root_dev && f->cwd_ino == f->root_ino), "the root",
+		    "%llx:%llu", (unsigned long long)f->cwd_dev, (unsigned long long)f->cwd_ino);
 	/* From inside its cgroup namespace a group is the root of all; a longer path would mean the namespace was made elsewhere. */
-	receipt_row(receipt, FIELD_VMM_CGROUP, receipt->lease.cgroup[0] == '\0' ? RECEIPT_INFO : good_if(strcmp(f->cgroup, "/") == 0),
+	receipt_row(receipt, FIELD_VMM_CGROUP,
+		    receipt->lease.cgroup[0] == '\0' ? RECEIPT_INFO : good_if(strcmp(f->cgroup, "/") == 0),
 		    receipt->lease.cgroup[0] == '\0' ? "" : "/", "%s", f->cgroup[0] != '\0' ? f->cgroup : "none");
 }
 
@@ -183,8 +196,12 @@ static void check_landlock(struct receipt *receipt)
 		return;
 	}
 	(void)snprintf(expected, sizeof(expected), "version %u", promised);
-	receipt_row(receipt, FIELD_LANDLOCK, found != promised || found == 0 ? RECEIPT_WRONG : found < LANDLOCK_NEWEST ? RECEIPT_ABSENT : RECEIPT_OK,
-		    expected, "version %u%s", found, found < LANDLOCK_NEWEST ? ": signals and abstract sockets are not held back by it" : "");
+	receipt_row(receipt, FIELD_LANDLOCK,
+		    found != promised || found == 0 ? RECEIPT_WRONG
+		    : found < LANDLOCK_NEWEST       ? RECEIPT_ABSENT
+						    : RECEIPT_OK,
+		    expected, "version %u%s", found,
+		    found < LANDLOCK_NEWEST ? ": signals and abstract sockets are not held back by it" : "");
 }
 
 static void check_at_most(struct receipt *receipt, enum receipt_field field, uint64_t found, uint64_t min, uint64_t max)
@@ -195,8 +212,8 @@ static void check_at_most(struct receipt *receipt, enum receipt_field field, uin
 		(void)snprintf(expected, sizeof(expected), "0");
 	else
 		(void)snprintf(expected, sizeof(expected), "at most %llu", (unsigned long long)max);
-	receipt_row(receipt, field, good_if(found >= min && found <= max), expected, found == UINT64_MAX ? "unlimited" : "%llu",
-		    (unsigned long long)found);
+	receipt_row(receipt, field, good_if(found >= min && found <= max), expected,
+		    found == UINT64_MAX ? "unlimited" : "%llu", (unsigned long long)found);
 }
 
 static void check_rlimits(struct receipt *receipt)
@@ -254,13 +271,15 @@ static void check_limit(struct receipt *receipt, enum receipt_field field, uint6
 
 	(void)snprintf(expected, sizeof(expected), wanted != 0 ? "%llu" : "no limit asked for", (unsigned long long)wanted);
 	if (outcome != WIRE_BY_BY_CGROUP2 && outcome != WIRE_BY_BY_CGROUP1)
-		receipt_row(receipt, field, RECEIPT_ABSENT, expected, "no cgroup controller: %s", wire_outcome_text(outcome));
+		receipt_row(receipt, field, RECEIPT_ABSENT, expected, "no cgroup controller: %s",
+			    wire_outcome_text(outcome));
 	else if (found == RECEIPT_UNKNOWN)
 		receipt_row(receipt, field, RECEIPT_ABSENT, expected, "the cgroup's files are not visible to you");
 	else if (found == RECEIPT_UNLIMITED)
 		receipt_row(receipt, field, wanted == 0 ? RECEIPT_INFO : RECEIPT_WRONG, expected, "unlimited");
 	else
-		receipt_row(receipt, field, wanted == 0 ? RECEIPT_INFO : good_if(found == wanted), expected, "%llu", (unsigned long long)found);
+		receipt_row(receipt, field, wanted == 0 ? RECEIPT_INFO : good_if(found == wanted), expected, "%llu",
+			    (unsigned long long)found);
 }
 
 static void check_outside(struct receipt *receipt)
@@ -270,8 +289,9 @@ static void check_outside(struct receipt *receipt)
 
 	if (vmm->seen) {
 		check_ids(receipt, FIELD_OUT_VMM_UIDS, &vmm->ids);
-		receipt_row(receipt, FIELD_OUT_VMM_TASKS, good_if(vmm->threads >= 1 && vmm->threads == vmm->threads_filtered),
-			    "all filtered", "%u of %u filtered", vmm->threads_filtered, vmm->threads);
+		receipt_row(receipt, FIELD_OUT_VMM_TASKS,
+			    good_if(vmm->threads >= 1 && vmm->threads == vmm->threads_filtered), "all filtered",
+			    "%u of %u filtered", vmm->threads_filtered, vmm->threads);
 		check_maps(receipt, FIELD_OUT_VMM_MAPS, vmm);
 		check_cgroup(receipt, FIELD_OUT_VMM_CGROUP, vmm);
 		check_limit(receipt, FIELD_OUT_VMM_MEMORY, vmm->memory_max, (uint64_t)limits->memory_mib << 20);
@@ -292,9 +312,9 @@ static void check_grants(struct receipt *receipt)
 {
 	for (unsigned i = 0; i < WIRE_GRANT_COUNT; i++) {
 		unsigned outcome = receipt->lease.grants[i];
-		enum receipt_mark mark = outcome == WIRE_BY_NOT_ASKED ? RECEIPT_INFO :
-					 outcome == WIRE_BY_PARTIAL || !wire_outcome_ok(outcome) ? RECEIPT_ABSENT :
-												   RECEIPT_OK;
+		enum receipt_mark mark = outcome == WIRE_BY_NOT_ASKED                              ? RECEIPT_INFO
+					 : outcome == WIRE_BY_PARTIAL || !wire_outcome_ok(outcome) ? RECEIPT_ABSENT
+												   : RECEIPT_OK;
 
 		receipt_row(receipt, FIELD_GRANT_KVM + i, mark, "", "%s", wire_outcome_text(outcome));
 	}

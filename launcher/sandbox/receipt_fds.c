@@ -59,7 +59,8 @@ static void make_manifest(const struct wire_lease *lease, const struct plan *pla
 	}
 	for (size_t i = 0; plan != NULL && i < plan->asset_count; i++)
 		if (!plan->assets[i].copy)
-			want(m, SLOT_ASSET + (uint32_t)i, plan->assets[i].mode & S_IFMT, plan->assets[i].rdev, &plan->assets[i]);
+			want(m, SLOT_ASSET + (uint32_t)i, plan->assets[i].mode & S_IFMT, plan->assets[i].rdev,
+			     &plan->assets[i]);
 }
 
 static const struct wire_fact_fd *find(const struct wire_fact_fd *list, size_t count, uint32_t fd)
@@ -74,7 +75,8 @@ static bool meets(const struct wanted *w, const struct wire_fact_fd *fact)
 {
 	bool writes = fact->access == ACCESS_WRITE || fact->access == ACCESS_BOTH;
 
-	if ((fact->mode & S_IFMT) != w->type || fact->access > ACCESS_PATH || (fact->access == ACCESS_PATH && w->type != S_IFSOCK))
+	if ((fact->mode & S_IFMT) != w->type || fact->access > ACCESS_PATH ||
+	    (fact->access == ACCESS_PATH && w->type != S_IFSOCK))
 		return false; /* O_PATH: only a socket file, to connect to */
 	if (w->asset == NULL)
 		return (w->type != S_IFCHR || fact->rdev == w->rdev) && fact->access == ACCESS_BOTH;
@@ -98,17 +100,19 @@ static void describe(const struct wire_fact_fd *fact, char *text, size_t size)
 	if (fact == NULL)
 		(void)snprintf(text, size, "closed");
 	else
-		(void)snprintf(text, size, "%llx:%llu mode %o rdev %llx %s", (unsigned long long)fact->dev, (unsigned long long)fact->ino,
-			       fact->mode, (unsigned long long)fact->rdev, fact->access <= ACCESS_PATH ? access[fact->access] : "?");
+		(void)snprintf(text, size, "%llx:%llu mode %o rdev %llx %s", (unsigned long long)fact->dev,
+			       (unsigned long long)fact->ino, fact->mode, (unsigned long long)fact->rdev,
+			       fact->access <= ACCESS_PATH ? access[fact->access] : "?");
 }
 
 static void describe_wanted(const struct wanted *w, char *text, size_t size)
 {
 	if (w->asset != NULL)
-		(void)snprintf(text, size, "%llx:%llu mode %o %s", (unsigned long long)w->asset->dev, (unsigned long long)w->asset->ino,
-			       w->asset->mode, w->asset->writable ? "rw" : "r");
+		(void)snprintf(text, size, "%llx:%llu mode %o %s", (unsigned long long)w->asset->dev,
+			       (unsigned long long)w->asset->ino, w->asset->mode, w->asset->writable ? "rw" : "r");
 	else
-		(void)snprintf(text, size, "%s %u:%u rw", w->type == S_IFSOCK ? "socket" : "device", major(w->rdev), minor(w->rdev));
+		(void)snprintf(text, size, "%s %u:%u rw", w->type == S_IFSOCK ? "socket" : "device", major(w->rdev),
+			       minor(w->rdev));
 }
 
 /* What init gave is what lease and plan say: nothing else, nothing more. */
@@ -138,15 +142,17 @@ static void check_given(struct receipt *receipt, const struct plan *plan)
 		if (known)
 			continue;
 		describe(&f->given[i], found, sizeof(found));
-		receipt_row(receipt, FIELD_GIVEN, RECEIPT_WRONG, "only what lease and plan name", "%u: %s", f->given[i].fd, found);
+		receipt_row(receipt, FIELD_GIVEN, RECEIPT_WRONG, "only what lease and plan name", "%u: %s", f->given[i].fd,
+			    found);
 		return;
 	}
 	if (plan != NULL) {
 		(void)snprintf(expected, sizeof(expected), "%zu, as lease and plan name them", m.count);
-		receipt_row(receipt, FIELD_GIVEN, f->given_count == m.count ? RECEIPT_OK : RECEIPT_WRONG, expected, "%u", f->given_count);
+		receipt_row(receipt, FIELD_GIVEN, f->given_count == m.count ? RECEIPT_OK : RECEIPT_WRONG, expected, "%u",
+			    f->given_count);
 	} else {
-		receipt_row(receipt, FIELD_GIVEN, RECEIPT_OK, "as the lease names them", "%u, of the user's own %zu", f->given_count,
-			    f->given_count - m.count);
+		receipt_row(receipt, FIELD_GIVEN, RECEIPT_OK, "as the lease names them", "%u, of the user's own %zu",
+			    f->given_count, f->given_count - m.count);
 	}
 }
 
@@ -184,17 +190,19 @@ static void check_open(struct receipt *receipt)
 		return;
 	}
 	if (f->held != 0)
-		receipt_row(receipt, FIELD_DESCRIPTORS, f->fd_count == f->given_count ? RECEIPT_OK : RECEIPT_WRONG, "exactly the given",
-			    "%u, given %u", f->fd_count, f->given_count);
+		receipt_row(receipt, FIELD_DESCRIPTORS, f->fd_count == f->given_count ? RECEIPT_OK : RECEIPT_WRONG,
+			    "exactly the given", "%u, given %u", f->fd_count, f->given_count);
 	else
-		receipt_row(receipt, FIELD_DESCRIPTORS, RECEIPT_OK, "the given unchanged", "the given unchanged; %zu closed, %zu opened since", gone, more);
+		receipt_row(receipt, FIELD_DESCRIPTORS, RECEIPT_OK, "the given unchanged",
+			    "the given unchanged; %zu closed, %zu opened since", gone, more);
 }
 
 void receipt_check_fds(struct receipt *receipt, const struct plan *plan)
 {
 	/* The decoder has seen to it; a receipt from elsewhere must not lead us out of the tables either. */
 	if (receipt->facts.given_count > WIRE_FACT_FDS_MAX || receipt->facts.fd_count > WIRE_FACT_FDS_MAX) {
-		receipt_row(receipt, FIELD_GIVEN, RECEIPT_WRONG, "a manifest that is whole", "more descriptors than a receipt can show");
+		receipt_row(receipt, FIELD_GIVEN, RECEIPT_WRONG, "a manifest that is whole",
+			    "more descriptors than a receipt can show");
 		receipt_row(receipt, FIELD_DESCRIPTORS, RECEIPT_WRONG, "a manifest that is whole", "not compared");
 		return;
 	}

@@ -259,7 +259,8 @@ int receipt_from_json(const json_t *json, struct receipt *ret)
 	    !to_chars(json_object_get(json, "accelerator"), receipt.accel, sizeof(receipt.accel)) || !json_is_array(rows) ||
 	    json_array_size(rows) > RECEIPT_ROWS_MAX || !load_lease(json_object_get(json, "lease"), &receipt.lease) ||
 	    !load_facts(json_object_get(json, "facts"), &receipt.facts) || json_object_size(outside) != 2 ||
-	    !load_view(json_object_get(outside, "init"), &receipt.init) || !load_view(json_object_get(outside, "vmm"), &receipt.vmm))
+	    !load_view(json_object_get(outside, "init"), &receipt.init) ||
+	    !load_view(json_object_get(outside, "vmm"), &receipt.vmm))
 		return -EINVAL;
 	for (size_t i = 0; i < json_array_size(rows); i++) {
 		if (!load_row(json_array_get(rows, i), &receipt.rows[i]))

@@ -169,7 +169,8 @@ static void read_map(pid_t pid, const char *name, char *out, size_t size)
 /* The path of one hierarchy in /proc/PID/cgroup; controller "" is version 2. */
 static bool cgroup_path(const char *text, const char *controller, char *out, size_t size)
 {
-	for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n'), line += line != NULL ? 1 : 0) {
+	for (const char *line = text; line != NULL && *line != '\0';
+	     line = strchr(line, '\n'), line += line != NULL ? 1 : 0) {
 		const char *names = strchr(line, ':'), *path = names != NULL ? strchr(names + 1, ':') : NULL;
 		size_t len = path != NULL ? (size_t)(path - names - 1) : 0;
 		char list[128];
@@ -262,7 +263,8 @@ static void consider(struct search *search, const char *pid)
 	bool ok = true;
 
 	(void)snprintf(path, sizeof(path), "/proc/%.20s/status", pid);
-	if (read_text(path, status, sizeof(status)) < 0 || number(status, "\nPPid:", 10, &ok) != (uint64_t)search->init || !ok)
+	if (read_text(path, status, sizeof(status)) < 0 || number(status, "\nPPid:", 10, &ok) != (uint64_t)search->init ||
+	    !ok)
 		return;
 	if (numbers(status, "\nNSpid:", NULL, 0, &inner) > 0 && inner < search->lowest) {
 		search->lowest = inner;

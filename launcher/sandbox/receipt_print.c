@@ -67,18 +67,21 @@ static void print_head(FILE *out, const struct receipt *receipt, bool colour)
 	(void)fprintf(out, "%sReceipt%s of sandbox ", colour ? BOLD : "", colour ? PLAIN : "");
 	for (size_t i = 0; i < sizeof(lease->uuid); i++)
 		(void)fprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", lease->uuid[i]);
-	(void)fprintf(out, "\n%s, uid %u, gid %u, init %u, owner %u, taken %s\n", lease->hypervisor, lease->uid, lease->gid, lease->init_pid,
-		      lease->owner, when);
+	(void)fprintf(out, "\n%s, uid %u, gid %u, init %u, owner %u, taken %s\n", lease->hypervisor, lease->uid, lease->gid,
+		      lease->init_pid, lease->owner, when);
 }
 
 static void print_row(FILE *out, const struct receipt_row *row, int width, bool colour)
 {
 	struct look look = look_of(row->mark);
 
-	(void)fprintf(out, "  %s%-6s%s  %-*s  %s", colour ? look.colour : "", look.word, colour ? PLAIN : "", width, row->field, row->found);
-	if (row->mark == RECEIPT_WRONG || (row->expected[0] != '\0' && strcmp(row->expected, row->found) != 0))
-		(void)fprintf(out, "%s%s(expected %s)%s", row->found[0] != '\0' ? "  " : "", colour ? DIM : "", row->expected,
-			      colour ? PLAIN : "");
+	(void)fprintf(out, "  %s%-6s%s  %-*s  %s", colour ? look.colour : "", look.word, colour ? PLAIN : "", width,
+		      row->field, row->found);
+	/* What was meant matters where it is not what was found. */
+	if (row->mark == RECEIPT_WRONG ||
+	    (row->mark == RECEIPT_ABSENT && row->expected[0] != '\0' && strcmp(row->expected, row->found) != 0))
+		(void)fprintf(out, "%s%s(expected %s)%s", row->found[0] != '\0' ? "  " : "", colour ? DIM : "",
+			      row->expected, colour ? PLAIN : "");
 	(void)fputc('\n', out);
 }
 
@@ -89,11 +92,11 @@ static void print_sum(FILE *out, const struct receipt *receipt, bool colour)
 	for (size_t i = 0; i < receipt->row_count; i++)
 		counts[receipt->rows[i].mark]++;
 	if (receipt->good)
-		(void)fprintf(out, "%sgood%s: %zu rows as meant, %zu not offered by this host\n", colour ? GREEN : "", colour ? PLAIN : "",
-			      counts[RECEIPT_OK], counts[RECEIPT_ABSENT]);
+		(void)fprintf(out, "%sgood%s: %zu rows as meant, %zu not offered by this host\n", colour ? GREEN : "",
+			      colour ? PLAIN : "", counts[RECEIPT_OK], counts[RECEIPT_ABSENT]);
 	else
-		(void)fprintf(out, "%sWRONG%s: %zu rows, the first is %s\n", colour ? RED : "", colour ? PLAIN : "", counts[RECEIPT_WRONG],
-			      receipt_first_wrong(receipt));
+		(void)fprintf(out, "%sWRONG%s: %zu rows, the first is %s\n", colour ? RED : "", colour ? PLAIN : "",
+			      counts[RECEIPT_WRONG], receipt_first_wrong(receipt));
 }
 
 static int write_all(int fd, const char *text, size_t len)

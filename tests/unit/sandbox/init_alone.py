@@ -3,6 +3,7 @@
 #
 # A process is put into fresh namespaces, dropped as the spawner drops it (DESIGN 2.3), and executes postern-init; then the
 # test speaks for the spawner (keeper) and for the user's controller (control).
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -179,7 +180,9 @@ class Sandbox:
         if self.helper:
             for task in os.listdir("/proc/%d/task" % self.helper):
                 with open("/proc/%d/task/%s/children" % (self.helper, task), encoding="ascii") as f:
-                    for pid in f.read().split():
+                    children = f.read().split()
+                for pid in children:
+                    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
                         os.kill(int(pid), signal.SIGKILL)
             self.wait()
         os.close(self.binary)

@@ -19,7 +19,7 @@ static void fill_ids(struct wire_fact_ids *ids)
 	}
 	ids->no_new_privs = 1;
 	ids->seccomp = 2;
-	ids->seccomp_filters = 2;
+	ids->seccomp_filters = 3;
 }
 
 static void fill_view(struct receipt_view *view, pid_t pid, pid_t inner)

@@ -37,7 +37,7 @@ struct flip {
 	FLIP(at.cap_eff, 0x200000, p ".capabilities.effective"), FLIP(at.cap_bnd, 0x1ffffffffff, p ".capabilities.bounding"), \
 	FLIP(at.cap_amb, 1ull << 63, p ".capabilities.ambient"), FLIP(at.no_new_privs, 0, p ".no_new_privs"), \
 	FLIP(at.no_new_privs, 2, p ".no_new_privs"), FLIP(at.seccomp, 0, p ".seccomp"), FLIP(at.seccomp, 1, p ".seccomp"), \
-	FLIP(at.seccomp_filters, 1, p ".seccomp_filters")
+	FLIP(at.seccomp_filters, 2, p ".seccomp_filters")
 #define FLIP_NS(i, kind) \
 	FLIP(facts.namespaces[i].vmm, 1, "vmm.namespace." kind), FLIP(facts.namespaces[i].init, 1, "vmm.namespace." kind), \
 	FLIP(facts.namespaces[i].vmm, 0, "vmm.namespace." kind)
@@ -223,7 +223,7 @@ static void running(void **state)
 	now.facts.held = 0;
 	now.facts.tasks = now.facts.tasks_filtered = 5;
 	now.vmm.threads = now.vmm.threads_filtered = 5;
-	now.facts.vmm_ids[0].seccomp_filters = now.vmm.ids.seccomp_filters = 3;
+	now.facts.vmm_ids[0].seccomp_filters = now.vmm.ids.seccomp_filters = 4;
 	now.facts.fds[now.facts.fd_count++] = (struct wire_fact_fd){ .fd = 7, .mode = 0600, .ino = 5, .access = 2 };
 	now.facts.fds[12] = (struct wire_fact_fd){ .fd = 8, .mode = 0600, .ino = 5, .access = 2 }; /* disk0 closed */
 	now.taken_ns++;
