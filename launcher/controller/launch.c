@@ -270,7 +270,8 @@ static int send_plan(struct launch *launch)
 	if (r < 0)
 		return spec_said(launch, &why, EXIT_USAGE, r);
 	r = plan_send(guest->plan, guest->init);
-	if (r < 0)
+	/* -EPIPE: init has given up already, and has said why; whoever waits for its answer hears that. */
+	if (r < 0 && r != -EPIPE)
 		return fail(launch->failure, r, EXIT_LAUNCH, "send the plan to the sandbox: %s; see the broker's log",
 			    strerror(-r));
 	/* The receipt needs what they were, not the descriptors: an image must not stay open here. */
