@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,6 +120,8 @@ static _Noreturn void execute_spawner(const struct start *s)
 		place[count++][1] = SPAWNER_FD_FAULT;
 	}
 	daemons_environment(environment, ARRAY_SIZE(environment));
+	/* All it creates are cgroups, and their limits are for everybody to read: receipts are compared with them. */
+	(void)umask(022);
 	if (daemons_stdio(s->log) < 0 || daemons_place((const int(*)[2])place, count) < 0)
 		give_up("arrange descriptors");
 	(void)execveat(s->spawner_program, "", argv, environment, AT_EMPTY_PATH);
