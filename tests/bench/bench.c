@@ -127,6 +127,25 @@ static void roundtrip(int argc, char **argv, long count)
 	close(fd);
 }
 
+/* Wait until the broker has forgotten the last one: taking a tap and namespaces down holds locks that the next launch
+ * needs, and what is measured is one launch, not two of them fighting. */
+static void wait_forgotten(int broker)
+{
+	const struct timespec nap = { .tv_nsec = 2000000 };
+	struct wire_cursor cursor = { 0 };
+	static struct wire_in in;
+	struct wire_session session = { .link = LINK_CLIENT, .peer = FROM_BROKER, .phase = PHASE_READY, .replies = true };
+
+	for (;;) {
+		if (wire_send(broker, WIRE_OP_NEXT, WIRE_REQUEST, 4, &cursor, NULL, 0) < 0 || wire_recv(broker, &session, &in) <= 0)
+			die("NEXT");
+		if (in.kind == WIRE_ERROR)
+			break;
+		nanosleep(&nap, NULL);
+	}
+	nanosleep(&nap, NULL); /* the kernel takes network namespaces down a little later */
+}
+
 /* One sandbox from request to its end. The end is not measured, but waited for: launches do not overlap. */
 static void launch_once(int broker, const struct wire_acquire *ask, const struct wire_plan *plan)
 {
@@ -155,6 +174,7 @@ static void launch_once(int broker, const struct wire_acquire *ask, const struct
 	if (poll(&gone, 1, 10000) != 1)
 		die("the sandbox did not end");
 	close(pidfd);
+	wait_forgotten(broker);
 }
 
 static void launch(int argc, char **argv, long count)

@@ -277,9 +277,9 @@ class Host:
 
     # -- life
 
-    def start(self, wait=True, extra=()):
+    def start(self, wait=True, extra=(), prefix=()):
         """Run postern-start in the foreground; it becomes the broker (or the missing half)."""
-        argv = [self.start_program, "--runtime", self.runtime, "--policy", self.policy_path,
+        argv = [*prefix, self.start_program, "--runtime", self.runtime, "--policy", self.policy_path,
                 "--stop-sandboxes-on-exit", *extra]
         pass_fds = ()
         if self.fault:
