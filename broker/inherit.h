@@ -55,6 +55,7 @@ enum p_fd {
 #define TABLE_HYPERVISORS 32
 #define TABLE_NETWORKS 32
 #define TABLE_BINDS 16
+#define TABLE_SUBIDS 64
 
 /* What start found out about the host as root, for the broker. Outcomes are enum wire_outcome. */
 struct host_table {
@@ -66,6 +67,12 @@ struct host_table {
 	uint32_t selinux;                /* 0 off, 1 permissive, 2 enforcing */
 	uint32_t spawn_uid;
 	uint64_t boot_id;                /* differs after each fresh start of P: a handle of an older one is refused */
+	/* Uids that people can take in namespaces of their own (/etc/subuid, systemd's containers), in order and apart.
+	 * Read again for each new broker; what P_TABLE keeps of them means nothing. */
+	uint32_t subid_count, reserved;
+	struct {
+		uint32_t first, count;
+	} subids[TABLE_SUBIDS];
 };
 
 enum host_kvm { HOST_KVM_FD = 1, HOST_KVM_NODE = 2, HOST_KVM_GROUP = 4 };

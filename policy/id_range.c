@@ -11,8 +11,11 @@
 
 #include "common/cleanup.h"
 
-#define IDS_LOWEST 65536u   /* below: 16-bit ids, people, services, systemd's dynamic users, nobody */
-#define IDS_END 0x80000000u /* from here on ids are negative somewhere */
+#define IDS_LOWEST 65536u        /* below: 16-bit ids, people, services, systemd's dynamic users, nobody */
+#define IDS_END 0x80000000u      /* from here on ids are negative somewhere */
+#define IDS_LAST 0xfffffffeu     /* (uid_t)-1 is nobody */
+#define CONTAINERS_FIRST 524288u /* nspawn and nsresourced lend these to anybody who asks */
+#define CONTAINERS_LAST 1879048191u
 
 /* What systemd allocates without an entry anywhere (systemd.io/UIDS-GIDS). Those below IDS_LOWEST are named first, so
  * that the message says why. */
@@ -25,7 +28,7 @@ static const struct {
 	{ 61184, 65519, "dynamic users of systemd" },
 	{ 65534, 65534, "nobody, the id that stands for all unmapped ones" },
 	{ 65535, 65535, "the 16-bit (uid_t)-1" },
-	{ 524288, 1879048191, "containers of systemd (524288-1879048191)" },
+	{ CONTAINERS_FIRST, CONTAINERS_LAST, "containers of systemd (524288-1879048191)" },
 	{ 2147352576, 2147418111, "foreign ids of systemd (2147352576-2147418111)" },
 };
 
@@ -182,4 +185,58 @@ int id_range_check(uint32_t first, uint32_t count, const struct id_range_sources
 	r = r == 0 ? check_file(&s, sources->subuid, true) : r;
 	r = r == 0 ? check_file(&s, sources->subgid, true) : r;
 	return r == 0 && sources->nss ? check_nss(&s) : r;
+}
+
+/* ---- whose uids are not a person's -------------------------------------------------------------------------------- */
+
+/* Take first..last into the list, in its place and as one with all it touches. */
+static int span_add(struct id_span *spans, size_t max, size_t *count, uint64_t first, uint64_t last)
+{
+	size_t at = 0, after;
+
+	while (at < *count && (uint64_t)spans[at].last + 1 < first)
+		at++;
+	for (after = at; after < *count && spans[after].first <= last + 1; after++) {
+		first = spans[after].first < first ? spans[after].first : first;
+		last = spans[after].last > last ? spans[after].last : last;
+	}
+	if (after == at && *count == max)
+		return -ENOSPC;
+	memmove(&spans[at + 1], &spans[after], (*count - after) * sizeof(*spans));
+	*count = *count - (after - at) + 1;
+	spans[at] = (struct id_span){ (uint32_t)first, (uint32_t)last };
+	return 0;
+}
+
+/* A line that makes no sense to newuidmap either gives nobody anything. */
+static int span_line(struct id_span *spans, size_t max, size_t *count, const char *line)
+{
+	uint64_t first, last, number;
+
+	if (!field_number(line, 1, &first) || !field_number(line, 2, &number) || number == 0)
+		return 0;
+	last = first + number - 1 < first || first + number - 1 > IDS_LAST ? IDS_LAST : first + number - 1;
+	first = first < IDS_LOWEST ? IDS_LOWEST : first;
+	return first <= last ? span_add(spans, max, count, first, last) : 0;
+}
+
+int id_range_subordinate(const char *path, struct id_span *spans, size_t max, size_t *ret_count)
+{
+	cleanup_free char *line = NULL;
+	size_t size = 0, count = 0;
+	int r = span_add(spans, max, &count, CONTAINERS_FIRST, CONTAINERS_LAST);
+	FILE *f = fopen(path, "re");
+
+	if (f == NULL && errno != ENOENT)
+		return -errno;
+	if (f != NULL) {
+		while (r == 0 && getline(&line, &size, f) >= 0)
+			r = span_line(spans, max, &count, line);
+		if (r == 0 && ferror(f))
+			r = -EIO;
+		(void)fclose(f);
+	}
+	if (r == 0)
+		*ret_count = count;
+	return r;
 }

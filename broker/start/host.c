@@ -18,8 +18,10 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "policy/id_range.h"
 
 #define KVM_API 12
+#define SUBUID_FILE "/etc/subuid"
 #define LANDLOCK_NEWEST 6 /* scopes: what the second layer of a VMM wants */
 
 /* ---- modules ---------------------------------------------------------------------------------------------------- */
@@ -167,6 +169,31 @@ void host_probe(struct start *s)
 	out[WIRE_GRANT_VHOST_VSOCK] = probe_vhost(s, "/dev/vhost-vsock");
 	out[WIRE_GRANT_LABEL] = probe_label(s);
 	out[WIRE_GRANT_LANDLOCK] = probe_landlock(s);
+}
+
+/* A process keeps its groups when it becomes one of its user's subordinate uids: with one quota each, 65536 of them
+ * would be 65536 users. The broker cannot read the file, so it gets the ranges. */
+int host_subordinate_ids(struct start *s)
+{
+	struct id_span spans[TABLE_SUBIDS];
+	struct host_table *host = &s->table.host;
+	size_t count;
+	int r = id_range_subordinate(SUBUID_FILE, spans, ARRAY_SIZE(spans), &count);
+
+	if (r < 0) {
+		if (r == -ENOSPC)
+			log_error("%s: more than %zu ranges that do not touch; give users adjacent ones", SUBUID_FILE,
+				  ARRAY_SIZE(spans));
+		else
+			log_error("%s: %s", SUBUID_FILE, strerror(-r));
+		return r;
+	}
+	for (size_t i = 0; i < count; i++) {
+		host->subids[i].first = spans[i].first;
+		host->subids[i].count = spans[i].last - spans[i].first + 1;
+	}
+	host->subid_count = (uint32_t)count;
+	return 0;
 }
 
 int host_check_required(const struct start *s)

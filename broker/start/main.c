@@ -39,8 +39,10 @@ static int make_link(struct start *s)
 
 static int make_host_memfd(struct start *s)
 {
-	int r = memfd_make("host", &s->host_fd);
+	int r = host_subordinate_ids(s);
 
+	if (r == 0)
+		r = memfd_make("host", &s->host_fd);
 	return r < 0 ? r : memfd_fill(s->host_fd, &s->table.host, sizeof(s->table.host));
 }
 
@@ -198,7 +200,8 @@ static int check_or_run(struct start *s)
 	if (s->options.check) {
 		s->table.host.outcomes[WIRE_GRANT_CGROUP] = WIRE_BY_GRANTED;
 		host_print(s);
-		return host_check_required(s);
+		r = host_subordinate_ids(s);
+		return r < 0 ? r : host_check_required(s);
 	}
 	/* Three descriptors a sandbox in each daemon. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {

@@ -56,6 +56,7 @@ int ids_lock(struct start *s);
 /* host.c: what this machine can do */
 void host_load_modules(void);
 void host_probe(struct start *s);
+int host_subordinate_ids(struct start *s); /* as the host has them now, for each new broker */
 int host_check_required(const struct start *s);
 void host_print(const struct start *s);
 
