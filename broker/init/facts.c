@@ -123,7 +123,7 @@ static int each_number(int dir, int (*visit)(struct init *init, int dir, const c
 	char buf[DIRENT_BYTES] __attribute__((aligned(8)));
 	ssize_t n;
 
-	while ((n = getdents64(dir, buf, sizeof(buf))) > 0) {
+	while ((n = getdents64(dir, (void *)buf, sizeof(buf))) > 0) {
 		for (ssize_t at = 0; at < n;) {
 			const struct dirent64 *entry = (const void *)(buf + at);
 			int r = entry->d_name[0] >= '0' && entry->d_name[0] <= '9' ? visit(init, dir, entry->d_name) : 0;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/fault.h"
+#include "common/kernel_calls.h"
 #include "init.h"
 #include "plan_check.h"
 #include "policy/policy.h"

@@ -3,7 +3,6 @@
  * dropped". Nothing of a peer has been read before these checks. */
 #include <errno.h>
 #include <linux/capability.h>
-#include <linux/prctl.h>
 #include <linux/securebits.h>
 #include <stdbool.h>
 #include <sys/prctl.h>

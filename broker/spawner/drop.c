@@ -10,15 +10,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/mount.h>
-#include <linux/prctl.h>
 #include <linux/securebits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -26,6 +23,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/kernel_calls.h"
 #include "common/slots.h"
 
 #define DROP_FD_PROGRAM (INIT_FD_END + 1) /* close-on-exec: gone when init runs */
@@ -230,7 +228,7 @@ static int make_procfs(void)
 
 /* ---- limits, capabilities ---------------------------------------------------------------------------------------- */
 
-static int set_limit(__rlimit_resource_t resource, rlim_t value)
+static int set_limit(int resource, rlim_t value)
 {
 	struct rlimit limit;
 

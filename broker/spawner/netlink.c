@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define NL_TIMEOUT_S 10 /* the kernel answers at once; this only keeps a bug from hanging the loop for ever */
