@@ -75,7 +75,10 @@ static void receive(int fd, enum wire_link link, enum wire_side peer, enum wire_
 	int r = wire_recv(fd, &session, in);
 
 	if (r <= 0) {
-		fprintf(stderr, "bench: %s: %s\n", wire_op_name(op), r == 0 ? "hang-up" : in->why != NULL ? in->why : strerror(-r));
+		fprintf(stderr, "bench: %s: %s\n", wire_op_name(op),
+			r == 0            ? "hang-up"
+			: in->why != NULL ? in->why
+					  : strerror(-r));
 		exit(1);
 	}
 	if (in->kind == WIRE_ERROR) {
@@ -137,7 +140,8 @@ static void wait_forgotten(int broker)
 	struct wire_session session = { .link = LINK_CLIENT, .peer = FROM_BROKER, .phase = PHASE_READY, .replies = true };
 
 	for (;;) {
-		if (wire_send(broker, WIRE_OP_NEXT, WIRE_REQUEST, 4, &cursor, NULL, 0) < 0 || wire_recv(broker, &session, &in) <= 0)
+		if (wire_send(broker, WIRE_OP_NEXT, WIRE_REQUEST, 4, &cursor, NULL, 0) < 0 ||
+		    wire_recv(broker, &session, &in) <= 0)
 			die("NEXT");
 		if (in.kind == WIRE_ERROR)
 			break;
@@ -365,7 +369,10 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(int argc, char **argv, long count);
-	} benches[] = { { "launch", launch }, { "floor", floor_bench }, { "spawn", spawn }, { "roundtrip", roundtrip },
+	} benches[] = { { "launch", launch },
+			{ "floor", floor_bench },
+			{ "spawn", spawn },
+			{ "roundtrip", roundtrip },
 			{ "pingpong", pingpong } };
 
 	for (size_t i = 0; argc > 2 && i < ARRAY_SIZE(benches); i++)

@@ -120,17 +120,50 @@ static long try_mmap_write(char **a)
 	return 0;
 }
 
-static long try_mkdir(char **a) { return err(mkdir(a[0], 0700)); }
-static long try_mknod(char **a) { return err(mknod(a[0], (mode_t)number(a[1]) | 0600, (dev_t)number(a[2]))); }
-static long try_chmod(char **a) { return err(syscall(SYS_fchmodat, AT_FDCWD, a[0], number(a[1]))); }
-static long try_fchmod(char **a) { return err(fchmod((int)number(a[0]), (mode_t)number(a[1]))); }
-static long try_chown(char **a) { return err(syscall(SYS_fchownat, AT_FDCWD, a[0], number(a[1]), number(a[2]), 0)); }
-static long try_symlink(char **a) { return err(symlink(a[0], a[1])); }
-static long try_link(char **a) { return err(link(a[0], a[1])); }
-static long try_unlink(char **a) { return err(unlink(a[0])); }
-static long try_rename(char **a) { return err(rename(a[0], a[1])); }
-static long try_chdir(char **a) { return err(chdir(a[0])); }
-static long try_chroot(char **a) { return err(chroot(a[0])); }
+static long try_mkdir(char **a)
+{
+	return err(mkdir(a[0], 0700));
+}
+static long try_mknod(char **a)
+{
+	return err(mknod(a[0], (mode_t)number(a[1]) | 0600, (dev_t)number(a[2])));
+}
+static long try_chmod(char **a)
+{
+	return err(syscall(SYS_fchmodat, AT_FDCWD, a[0], number(a[1])));
+}
+static long try_fchmod(char **a)
+{
+	return err(fchmod((int)number(a[0]), (mode_t)number(a[1])));
+}
+static long try_chown(char **a)
+{
+	return err(syscall(SYS_fchownat, AT_FDCWD, a[0], number(a[1]), number(a[2]), 0));
+}
+static long try_symlink(char **a)
+{
+	return err(symlink(a[0], a[1]));
+}
+static long try_link(char **a)
+{
+	return err(link(a[0], a[1]));
+}
+static long try_unlink(char **a)
+{
+	return err(unlink(a[0]));
+}
+static long try_rename(char **a)
+{
+	return err(rename(a[0], a[1]));
+}
+static long try_chdir(char **a)
+{
+	return err(chdir(a[0]));
+}
+static long try_chroot(char **a)
+{
+	return err(chroot(a[0]));
+}
 
 static long try_setxattr(char **a)
 {
@@ -152,10 +185,22 @@ static long try_remount(char **a)
 	return err(mount(NULL, a[0], NULL, MS_REMOUNT | MS_BIND, NULL));
 }
 
-static long try_umount(char **a) { return err(umount2(a[0], MNT_DETACH)); }
-static long try_pivot(char **a) { return err(syscall(SYS_pivot_root, a[0], a[0])); }
-static long try_fsopen(char **a) { return err(syscall(SYS_fsopen, a[0], 0)); }
-static long try_opentree(char **a) { return err(syscall(SYS_open_tree, AT_FDCWD, a[0], 1 /* OPEN_TREE_CLONE */)); }
+static long try_umount(char **a)
+{
+	return err(umount2(a[0], MNT_DETACH));
+}
+static long try_pivot(char **a)
+{
+	return err(syscall(SYS_pivot_root, a[0], a[0]));
+}
+static long try_fsopen(char **a)
+{
+	return err(syscall(SYS_fsopen, a[0], 0));
+}
+static long try_opentree(char **a)
+{
+	return err(syscall(SYS_open_tree, AT_FDCWD, a[0], 1 /* OPEN_TREE_CLONE */));
+}
 
 static long try_handle(char **a)
 {
@@ -170,12 +215,139 @@ static long try_handle(char **a)
 
 /* The smallest program there is: exit status 77. */
 static const unsigned char tiny[] = {
-	0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 62, 0, 1, 0, 0, 0, 0x78, 0, 0x40, 0, 0, 0, 0, 0,
-	64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0,
-	1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0,
-	0x84, 0, 0, 0, 0, 0, 0, 0, 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0,
+	0x7f,
+	'E',
+	'L',
+	'F',
+	2,
+	1,
+	1,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	2,
+	0,
+	62,
+	0,
+	1,
+	0,
+	0,
+	0,
+	0x78,
+	0,
+	0x40,
+	0,
+	0,
+	0,
+	0,
+	0,
+	64,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	64,
+	0,
+	56,
+	0,
+	1,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	1,
+	0,
+	0,
+	0,
+	5,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0x40,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0x40,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0x84,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0x84,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0x10,
+	0,
+	0,
+	0,
+	0,
+	0,
+	0,
 	/* mov $77,%edi; mov $231,%eax; syscall */
-	0xbf, 77, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05,
+	0xbf,
+	77,
+	0,
+	0,
+	0,
+	0xb8,
+	231,
+	0,
+	0,
+	0,
+	0x0f,
+	0x05,
 };
 
 static long try_exec(char **a)
@@ -243,13 +415,25 @@ static long try_clone3(char **a)
 	return err(pid);
 }
 
-static long try_unshare(char **a) { return err(unshare((int)number(a[0]))); }
+static long try_unshare(char **a)
+{
+	return err(unshare((int)number(a[0])));
+}
 
 /* ---- other processes ---------------------------------------------------------------------------------------------- */
 
-static long try_kill(char **a) { return err(kill((pid_t)number(a[0]), (int)number(a[1]))); }
-static long try_tgkill(char **a) { return err(syscall(SYS_tgkill, number(a[0]), number(a[1]), number(a[2]))); }
-static long try_ptrace(char **a) { return err(ptrace((enum __ptrace_request)number(a[0]), (pid_t)number(a[1]), NULL, NULL)); }
+static long try_kill(char **a)
+{
+	return err(kill((pid_t)number(a[0]), (int)number(a[1])));
+}
+static long try_tgkill(char **a)
+{
+	return err(syscall(SYS_tgkill, number(a[0]), number(a[1]), number(a[2])));
+}
+static long try_ptrace(char **a)
+{
+	return err(ptrace((enum __ptrace_request)number(a[0]), (pid_t)number(a[1]), NULL, NULL));
+}
 
 static long try_pidfd(char **a)
 {
@@ -357,7 +541,8 @@ static long try_hear(char **a)
 
 static long try_raw(char **a)
 {
-	return err(syscall(number(a[0]), number(a[1]), number(a[2]), number(a[3]), number(a[4]), number(a[5]), number(a[6])));
+	return err(
+		syscall(number(a[0]), number(a[1]), number(a[2]), number(a[3]), number(a[4]), number(a[5]), number(a[6])));
 }
 
 /* A call through the 32-bit gate: numbers mean other things there, so a filter that knows only ours is blind. */
@@ -365,7 +550,10 @@ static long try_int80(char **a)
 {
 	long r;
 
-	__asm__ volatile("int $0x80" : "=a"(r) : "a"(number(a[0])), "b"(0L), "c"(0L), "d"(0L) : "memory", "r8", "r9", "r10", "r11");
+	__asm__ volatile("int $0x80"
+			 : "=a"(r)
+			 : "a"(number(a[0])), "b"(0L), "c"(0L), "d"(0L)
+			 : "memory", "r8", "r9", "r10", "r11");
 	return r < 0 ? r : 0;
 }
 
@@ -384,7 +572,9 @@ static long try_rlimit(char **a)
 static long try_wx(char **a)
 {
 	(void)a;
-	return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -errno : 0;
+	return mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+		       ? -errno
+		       : 0;
 }
 
 /* Every descriptor from 0 to 1023, and what it is. */
@@ -398,7 +588,8 @@ static long try_fds(char **a)
 
 		if (fstat(fd, &st) < 0)
 			continue;
-		snprintf(line, sizeof(line), "{\"fd\":%d,\"mode\":%u,\"dev\":%lu,\"ino\":%lu,\"rdev\":%lu,\"flags\":%d,\"cloexec\":%d}\n", fd,
+		snprintf(line, sizeof(line),
+			 "{\"fd\":%d,\"mode\":%u,\"dev\":%lu,\"ino\":%lu,\"rdev\":%lu,\"flags\":%d,\"cloexec\":%d}\n", fd,
 			 st.st_mode, (unsigned long)st.st_dev, (unsigned long)st.st_ino, (unsigned long)st.st_rdev,
 			 fcntl(fd, F_GETFL), fcntl(fd, F_GETFD));
 		say(line);
@@ -454,19 +645,62 @@ static const struct attack {
 	const char *name;
 	long (*run)(char **args);
 } attacks[] = {
-	{ "open", try_open }, { "write", try_write }, { "reopen", try_reopen }, { "mmapwrite", try_mmap_write },
-	{ "mkdir", try_mkdir }, { "mknod", try_mknod }, { "chmod", try_chmod }, { "fchmod", try_fchmod },
-	{ "chown", try_chown }, { "symlink", try_symlink }, { "link", try_link }, { "unlink", try_unlink },
-	{ "rename", try_rename }, { "chdir", try_chdir }, { "chroot", try_chroot }, { "setxattr", try_setxattr },
-	{ "mount", try_mount }, { "bind", try_bind }, { "remount", try_remount }, { "umount", try_umount },
-	{ "pivot", try_pivot }, { "fsopen", try_fsopen }, { "opentree", try_opentree }, { "handle", try_handle },
-	{ "exec", try_exec }, { "execrun", try_exec_run }, { "execmemfd", try_exec_memfd }, { "fork", try_fork },
-	{ "clone", try_clone }, { "clone3", try_clone3 }, { "unshare", try_unshare }, { "kill", try_kill },
-	{ "tgkill", try_tgkill }, { "ptrace", try_ptrace }, { "pidfd", try_pidfd }, { "getfd", try_getfd },
-	{ "setns", try_setns }, { "readv", try_readv }, { "socket", try_socket }, { "connect", try_connect },
-	{ "ioctl", try_ioctl }, { "kvm", try_kvm }, { "ifreq", try_ifreq }, { "frame", try_frame }, { "hear", try_hear }, { "raw", try_raw },
-	{ "int80", try_int80 }, { "x32", try_x32 }, { "rlimit", try_rlimit }, { "wx", try_wx }, { "fds", try_fds },
-	{ "clock", try_clock }, { "flood", try_flood }, { "babble", try_babble }, { "hold", try_hold }, { "exit", try_exit },
+	{ "open", try_open },
+	{ "write", try_write },
+	{ "reopen", try_reopen },
+	{ "mmapwrite", try_mmap_write },
+	{ "mkdir", try_mkdir },
+	{ "mknod", try_mknod },
+	{ "chmod", try_chmod },
+	{ "fchmod", try_fchmod },
+	{ "chown", try_chown },
+	{ "symlink", try_symlink },
+	{ "link", try_link },
+	{ "unlink", try_unlink },
+	{ "rename", try_rename },
+	{ "chdir", try_chdir },
+	{ "chroot", try_chroot },
+	{ "setxattr", try_setxattr },
+	{ "mount", try_mount },
+	{ "bind", try_bind },
+	{ "remount", try_remount },
+	{ "umount", try_umount },
+	{ "pivot", try_pivot },
+	{ "fsopen", try_fsopen },
+	{ "opentree", try_opentree },
+	{ "handle", try_handle },
+	{ "exec", try_exec },
+	{ "execrun", try_exec_run },
+	{ "execmemfd", try_exec_memfd },
+	{ "fork", try_fork },
+	{ "clone", try_clone },
+	{ "clone3", try_clone3 },
+	{ "unshare", try_unshare },
+	{ "kill", try_kill },
+	{ "tgkill", try_tgkill },
+	{ "ptrace", try_ptrace },
+	{ "pidfd", try_pidfd },
+	{ "getfd", try_getfd },
+	{ "setns", try_setns },
+	{ "readv", try_readv },
+	{ "socket", try_socket },
+	{ "connect", try_connect },
+	{ "ioctl", try_ioctl },
+	{ "kvm", try_kvm },
+	{ "ifreq", try_ifreq },
+	{ "frame", try_frame },
+	{ "hear", try_hear },
+	{ "raw", try_raw },
+	{ "int80", try_int80 },
+	{ "x32", try_x32 },
+	{ "rlimit", try_rlimit },
+	{ "wx", try_wx },
+	{ "fds", try_fds },
+	{ "clock", try_clock },
+	{ "flood", try_flood },
+	{ "babble", try_babble },
+	{ "hold", try_hold },
+	{ "exit", try_exit },
 };
 
 /* The errnos a filter, a namespace or a missing file give; others as numbers. */

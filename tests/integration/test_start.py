@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs: tests (root). postern-start as an init system starts it: a passed socket, readiness, a daemon of its own.
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness  # noqa: E402
+import tap  # noqa: E402
+import wire  # noqa: E402
+from harness import ALICE  # noqa: E402
+from tap import case  # noqa: E402
+
+
+def command(host, *extra):
+    return [host.start_program, "--runtime", host.runtime, "--policy", host.policy_path, "--stop-sandboxes-on-exit", *extra]
+
+
+@contextlib.contextmanager
+def passed(host, name, listening=True, kind=socket.SOCK_SEQPACKET, count=1):
+    """postern-start with descriptor 3 as systemd passes it, and a notify socket. Yields (process, notify socket, path)."""
+    path = os.path.join(host.work, name)
+    notify_path = os.path.join(host.work, name + ".notify")
+    with socket.socket(socket.AF_UNIX, kind) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        if listening and kind != socket.SOCK_DGRAM:
+            listener.listen(16)
+        notify.bind(notify_path)
+        os.chmod(notify_path, 0o666)
+        notify.settimeout(20)
+        # LISTEN_PID must be the pid that is executed, which only a shell can know beforehand.
+        argv = ["/bin/sh", "-c", 'fd=$1; shift; exec 3<&"$fd"; export LISTEN_PID=$$; exec "$@"', "sh", str(listener.fileno()),
+                *command(host)]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LISTEN_FDS": str(count), "NOTIFY_SOCKET": notify_path}
+        with open(host.log_path, "ab") as log:
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/",
+                                       pass_fds=(listener.fileno(),), start_new_session=True)
+        try:
+            yield process, notify, path
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(20)
+            for name_ in (path, notify_path):
+                os.unlink(name_)
+
+
+@case
+def passed_socket_serves_and_readiness_is_told(host):
+    with passed(host, "activated") as (process, notify, path):
+        words = notify.recv(4096).decode().splitlines()
+        tap.true("READY=1" in words, "READY=1 in %r" % words)
+        with wire.Session(path, ALICE):
+            pass  # HELLO was answered on the socket that was passed
+        tap.true(not os.path.exists(host.socket), "no second socket was made")
+        env = {"POSTERN_SOCKET": path}
+        host.ok("run", "--hypervisor", "mock", "--memory", "16", "--name", "activated", "--detach", env=env)
+        host.ok("kill", "activated", env=env)
+        process.terminate()
+        tap.equal(process.wait(20), 0, "exit status of an orderly stop")
+        tap.true("STOPPING=1" in notify.recv(4096).decode(), "STOPPING=1")
+
+
+@case
+def wrong_passed_sockets_are_refused(host):
+    for name, how in (("stream", {"kind": socket.SOCK_STREAM}), ("datagram", {"kind": socket.SOCK_DGRAM}),
+                      ("deaf", {"listening": False}), ("two", {"count": 2})):
+        with passed(host, name, **how) as (process, _, _path):
+            tap.true(process.wait(20) != 0, name + " was accepted")
+            tap.true("socket activation" in host.log_tail(), name + ": the log says why")
+
+
+@case
+def daemon_returns_when_clients_can_connect(host):
+    log = os.path.join(host.work, "daemon.log")
+    done = subprocess.run(command(host, "--daemon", "--log", log), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
+    try:
+        tap.equal(done.returncode, 0, "exit status: " + done.stdout)
+        with wire.Session(host.socket, ALICE):
+            pass
+        again = subprocess.run(command(host), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, timeout=30, cwd="/")
+        tap.true(again.returncode != 0 and "already running" in again.stdout, "a second start: " + again.stdout)
+    finally:
+        broker = host.broker
+        os.kill(broker, 15)
+        tap.wait_for(lambda: not harness.alive(broker), "the broker ends", 20)
+    tap.true("stopping" in open(log, encoding="utf-8").read(), "the log went where it was asked to")
+
+
+@case
+def a_failing_start_is_told_at_once(host):
+    os.makedirs(host.runtime, 0o755, exist_ok=True)
+    path = os.path.join(host.runtime, "broker.sock")
+    open(path, "w", encoding="ascii").close()
+    try:
+        done = subprocess.run(command(host, "--daemon"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
+        tap.true(done.returncode != 0 and "broker.sock" in done.stdout, "status %d: %s" % (done.returncode, done.stdout))
+        tap.equal([harness.exe(p) for p in host.own_processes()], [], "processes left")
+    finally:
+        os.unlink(path)
+
+
+def main():
+    host = None
+
+    def setup():
+        nonlocal host
+        host = harness.Host()
+        return host
+
+    tap.run(setup, lambda h: h.close())
+
+
+main()
