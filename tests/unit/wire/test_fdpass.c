@@ -318,9 +318,9 @@ static void descriptor_table_full(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
-	struct rlimit few = { .rlim_cur = 300, .rlim_max = 300 };
+	struct rlimit few;
 	const struct CMUnitTest tests[] = {
 		TEST(carries_bytes_and_descriptors),
 		TEST(limit_is_exact),
@@ -333,10 +333,16 @@ int main(void)
 		TEST(typed_message_with_descriptor),
 		TEST(refused_message_leaves_no_descriptor),
 		TEST(empty_datagram),
-		TEST(descriptor_table_full),
 	};
+	const struct CMUnitTest full[] = { TEST(descriptor_table_full) };
 
+	if (getrlimit(RLIMIT_NOFILE, &few) < 0)
+		return 1;
+	few.rlim_cur = 300; /* small enough to be filled */
 	if (setrlimit(RLIMIT_NOFILE, &few) < 0)
 		return 1;
+	/* Apart from the others: valgrind keeps this limit to itself instead of telling the kernel. */
+	if (argc > 1 && strcmp(argv[1], "full") == 0)
+		return cmocka_run_group_tests(full, NULL, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
