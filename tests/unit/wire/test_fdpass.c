@@ -221,6 +221,24 @@ static void closed_peer(void **state)
 	assert_int_equal(fdpass_send(p->b, "x", 1, NULL, 0), -EPIPE); /* and no SIGPIPE: the test would be dead */
 }
 
+/* A peer that says why and closes without having read all: its words come first, then the end. */
+static void last_words_of_a_closed_peer(void **state)
+{
+	struct pair *p = *state;
+	char byte = 0;
+	int got[4];
+	size_t count = 77;
+
+	assert_int_equal(fdpass_send(p->b, "unread", 6, &p->null, 1), 0);
+	assert_int_equal(fdpass_send(p->a, "w", 1, NULL, 0), 0);
+	fd_close(&p->a);
+	assert_int_equal(fdpass_recv(p->b, &byte, 1, got, 4, &count), 1);
+	assert_int_equal(byte, 'w');
+	assert_int_equal(fdpass_recv(p->b, &byte, 1, got, 4, &count), 0);
+	assert_int_equal(fdpass_recv(p->b, &byte, 1, got, 4, &count), 0);
+	assert_int_equal(fdpass_send(p->b, "x", 1, NULL, 0), -EPIPE);
+}
+
 static void full_queue_does_not_block(void **state)
 {
 	struct pair *p = *state;
@@ -329,6 +347,7 @@ int main(int argc, char **argv)
 		TEST(longer_than_the_buffer),
 		TEST(control_messages_nobody_asked_for),
 		TEST(closed_peer),
+		TEST(last_words_of_a_closed_peer),
 		TEST(full_queue_does_not_block),
 		TEST(typed_message_with_descriptor),
 		TEST(refused_message_leaves_no_descriptor),
