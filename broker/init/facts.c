@@ -13,109 +13,11 @@
 
 #include "init.h"
 
-#define STATUS_BYTES 4096
+#define TEXT_BYTES 4096
 #define PATH_BYTES 64
 #define DIRENT_BYTES 2048
 #define TASKS_MAX 65536
 #define SECCOMP_FILTERING 2
-
-static int read_file(int dir, const char *path, char *buf, size_t size)
-{
-	cleanup_fd int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-	size_t used = 0;
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	do {
-		n = read(fd, buf + used, size - 1 - used);
-		if (n < 0)
-			return -errno;
-		used += (size_t)n;
-	} while (n > 0 && used < size - 1);
-	buf[used] = '\0';
-	return 0;
-}
-
-/* The text after "\nKey:\t", or NULL. The only field a process chooses, Name, is escaped by the kernel. */
-static const char *field(const char *status, const char *key)
-{
-	const char *p = strstr(status, key);
-
-	return p != NULL ? p + strlen(key) : NULL;
-}
-
-static int number(const char *status, const char *key, int base, uint64_t *ret)
-{
-	const char *p = field(status, key);
-	char *end;
-	uint64_t value;
-
-	if (p == NULL)
-		return -EBADMSG;
-	errno = 0;
-	value = strtoull(p, &end, base);
-	if (errno != 0 || end == p)
-		return -EBADMSG;
-	*ret = value;
-	return 0;
-}
-
-/* A line of ids; returns how many there are, even beyond the table. */
-static long id_list(const char *status, const char *key, struct wire_fact_id *table, size_t size)
-{
-	const char *p = field(status, key);
-	size_t count = 0;
-
-	if (p == NULL)
-		return -EBADMSG;
-	for (;;) {
-		char *end;
-		unsigned long id;
-
-		while (*p == ' ' || *p == '\t')
-			p++;
-		if (*p == '\n' || *p == '\0')
-			return (long)count;
-		id = strtoul(p, &end, 10);
-		if (end == p)
-			return -EBADMSG;
-		if (count < size)
-			table[count].id = (uint32_t)id;
-		count++;
-		p = end;
-	}
-}
-
-static int read_ids(int procfs, const char *path, struct wire_fact_ids *ids)
-{
-	static const char *const sets[] = { "\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapBnd:\t", "\nCapAmb:\t" };
-	uint64_t *const values[] = { &ids->cap_inh, &ids->cap_prm, &ids->cap_eff, &ids->cap_bnd, &ids->cap_amb };
-	char status[STATUS_BYTES];
-	uint64_t nnp, seccomp, filters = 0;
-	long groups;
-	int r = read_file(procfs, path, status, sizeof(status));
-
-	if (r < 0)
-		return r;
-	if (id_list(status, "\nUid:\t", ids->uids, ARRAY_SIZE(ids->uids)) != 4 ||
-	    id_list(status, "\nGid:\t", ids->gids, ARRAY_SIZE(ids->gids)) != 4)
-		return -EBADMSG;
-	groups = id_list(status, "\nGroups:", ids->groups, ARRAY_SIZE(ids->groups));
-	if (groups < 0)
-		return -EBADMSG;
-	ids->group_count = (uint32_t)groups;
-	for (size_t i = 0; i < ARRAY_SIZE(sets); i++)
-		if (number(status, sets[i], 16, values[i]) < 0)
-			return -EBADMSG;
-	if (number(status, "\nNoNewPrivs:\t", 10, &nnp) < 0 || number(status, "\nSeccomp:\t", 10, &seccomp) < 0)
-		return -EBADMSG;
-	(void)number(status, "\nSeccomp_filters:\t", 10, &filters); /* since Linux 5.9 */
-	ids->no_new_privs = (uint8_t)nnp;
-	ids->seccomp = (uint8_t)seccomp;
-	ids->seccomp_filters = (uint32_t)filters;
-	return 0;
-}
 
 /* Call visit for each numeric name in a directory of procfs. */
 static int each_number(int dir, int (*visit)(struct init *init, int dir, const char *name), struct init *init)
@@ -145,7 +47,7 @@ static int visit_task(struct init *init, int dir, const char *name)
 	if (init->facts.tasks >= TASKS_MAX)
 		return -E2BIG;
 	(void)snprintf(path, sizeof(path), "%.20s/status", name);
-	r = read_ids(dir, path, &ids);
+	r = status_read(dir, path, &ids, NULL);
 	if (r == -ENOENT || r == -ESRCH)
 		return 0; /* a thread that ended meanwhile */
 	if (r < 0)
@@ -249,7 +151,7 @@ static void set_text(char *text, size_t size, const char *line)
 static int read_texts(struct init *init)
 {
 	struct wire_facts *facts = &init->facts;
-	char path[PATH_BYTES], buf[STATUS_BYTES];
+	char path[PATH_BYTES], buf[TEXT_BYTES];
 	const char *line;
 	ssize_t n;
 	int r;
@@ -261,18 +163,18 @@ static int read_texts(struct init *init)
 	buf[n] = '\0';
 	set_text(facts->exe, sizeof(facts->exe), buf);
 	(void)snprintf(path, sizeof(path), "%d/cgroup", init->vmm);
-	r = read_file(init->procfs, path, buf, sizeof(buf));
+	r = procfs_read(init->procfs, path, buf, sizeof(buf));
 	if (r < 0)
 		return r;
 	line = strstr(buf, "0::"); /* the v2 group, as seen from the sandbox's cgroup namespace */
 	set_text(facts->cgroup, sizeof(facts->cgroup), line != NULL ? line + 3 : "");
 	(void)snprintf(path, sizeof(path), "%d/oom_score_adj", init->vmm);
-	r = read_file(init->procfs, path, buf, sizeof(buf));
+	r = procfs_read(init->procfs, path, buf, sizeof(buf));
 	if (r < 0)
 		return r;
 	facts->oom_score_adj = (uint32_t)(int32_t)strtol(buf, NULL, 10);
 	(void)snprintf(path, sizeof(path), "%d/attr/current", init->vmm);
-	r = read_file(init->procfs, path, buf, sizeof(buf));
+	r = procfs_read(init->procfs, path, buf, sizeof(buf));
 	if (r < 0 && r != -EINVAL && r != -ENOENT) /* no security module with labels on this kernel */
 		return r;
 	set_text(facts->label, sizeof(facts->label), r == 0 ? buf : "");
@@ -329,9 +231,9 @@ int facts_read(struct init *init)
 	facts->fd_count = 0;
 	(void)memset(facts->fds, 0, sizeof(facts->fds));
 	(void)snprintf(path, sizeof(path), "%d/status", init->vmm);
-	r = read_ids(init->procfs, path, &facts->vmm_ids[0]);
+	r = status_read(init->procfs, path, &facts->vmm_ids[0], NULL);
 	if (r == 0)
-		r = read_ids(init->procfs, "self/status", &facts->init_ids[0]);
+		r = status_read(init->procfs, "self/status", &facts->init_ids[0], NULL);
 	if (r == 0)
 		r = walk(init, "task", visit_task);
 	if (r == 0)

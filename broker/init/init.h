@@ -35,6 +35,7 @@ struct init {
 	struct slot_source slots[SLOT_END];
 	size_t slot_count;
 	pid_t vmm;
+	uint64_t ignored;        /* signals that we were started with ignored: not the VMM's habit */
 	uint32_t failed_step;    /* step of the VMM child that failed, when that is the reason */
 	struct wire_facts facts; /* "given" is filled before the fork */
 };
@@ -48,8 +49,13 @@ struct step {
 /* Run steps in order; the first failure ends it: -errno, *ret_step says which. */
 int steps_run(struct init *init, const struct step *steps, size_t count, uint32_t *ret_step);
 
+/* status.c: a file of procfs as a string. */
+int procfs_read(int dir, const char *path, char *buf, size_t size);
+/* ... and a process's status. ret_ignored (or NULL): the signals it ignores, bit N-1 for signal N. */
+int status_read(int procfs, const char *path, struct wire_fact_ids *ids, uint64_t *ret_ignored);
+
 /* verify.c: read our own state back from the kernel; -EPERM unless no privilege is left. */
-int verify_self(void);
+int verify_self(struct init *init);
 /* ... and that it is the identity of the boot record. */
 int verify_identity(const struct wire_boot *boot);
 

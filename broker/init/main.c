@@ -57,8 +57,7 @@ static int step_dumpable(struct init *init)
 
 static int step_verify(struct init *init)
 {
-	(void)init;
-	return verify_self();
+	return verify_self(init);
 }
 
 static void grant(struct init *init, int first, unsigned count)
@@ -87,6 +86,7 @@ static bool vmm_profile(unsigned profile)
 static int keep_granted(struct init *init)
 {
 	bool keep[INIT_FD_END] = { false };
+	unsigned first = 0; /* of the gap we are in: closed whole */
 
 	for (size_t i = 0; i < init->slot_count; i++) {
 		if (fcntl(init->slots[i].fd, F_SETFD, FD_CLOEXEC) < 0)
@@ -95,10 +95,13 @@ static int keep_granted(struct init *init)
 	}
 	for (int fd = INIT_FD_CONTROL; fd < INIT_FD_END; fd++)
 		keep[fd] = true;
-	for (int fd = 0; fd < INIT_FD_END; fd++)
-		if (!keep[fd])
-			(void)close(fd);
-	return close_range(INIT_FD_END, ~0u, 0) < 0 ? -errno : 0;
+	for (unsigned fd = 0; fd < INIT_FD_END; fd++) {
+		if (keep[fd] && fd > first && close_range(first, fd - 1, 0) < 0)
+			return -errno;
+		if (keep[fd])
+			first = fd + 1;
+	}
+	return close_range(first, ~0u, 0) < 0 ? -errno : 0;
 }
 
 static int step_boot(struct init *init)

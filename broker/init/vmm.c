@@ -65,9 +65,10 @@ static int step_fds(struct init *init)
 		if (r < 0)
 			return -errno;
 	}
-	/* Whatever the daemons ignore is not the VMM's habit. */
+	/* Whatever the daemons ignore is not the VMM's habit. init itself has no handler and ignores nothing more. */
 	for (int i = 1; i < NSIG; i++)
-		(void)signal(i, SIG_DFL); /* refused for SIGKILL and SIGSTOP */
+		if ((init->ignored >> (i - 1) & 1) != 0 && signal(i, SIG_DFL) == SIG_ERR)
+			return -errno;
 	/* A core file would hold guest memory. SIGPIPE is ignored across exec: with no controller left (WIRE_SURVIVE), a
 	 * line on stderr must cost the line and not the guest. */
 	if (chdir("/") < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
