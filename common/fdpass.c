@@ -86,7 +86,7 @@ static size_t collect(struct msghdr *msg, int *all, bool *ret_stray)
 	return count;
 }
 
-ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count)
+static ssize_t receive(int sock, int flags, void *buf, size_t size, int *fds, size_t max, size_t *ret_count)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = size };
 	union control control;
@@ -100,7 +100,7 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 	/* ECONNRESET: the peer closed before it had read all. It is told once and first, but what the peer had sent (why it
 	 * gave up) is still in the queue, and the end comes behind it. */
 	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
 	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (n < 0)
 		return -errno;
@@ -113,4 +113,14 @@ ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size
 		fds[i] = all[i];
 	*ret_count = count;
 	return n;
+}
+
+ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count)
+{
+	return receive(sock, 0, buf, size, fds, max, ret_count);
+}
+
+ssize_t fdpass_recv_now(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count)
+{
+	return receive(sock, MSG_DONTWAIT, buf, size, fds, max, ret_count);
 }

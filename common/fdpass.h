@@ -14,3 +14,7 @@ int fdpass_send(int sock, const void *buf, size_t len, const int *fds, size_t fd
  * control data was cut (MSG_CTRUNC), or a kind of control message we did not ask for; whatever descriptors came are
  * closed then. Outputs are touched only on success. */
 ssize_t fdpass_recv(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count);
+
+/* The same, but -EAGAIN rather than blocking, even if the socket is a blocking one: what is shared with another process
+ * may be read by that one between our poll() and our call, and made blocking by it at any time. */
+ssize_t fdpass_recv_now(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count);

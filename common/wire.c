@@ -337,7 +337,9 @@ int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, c
 	return fdpass_send(fd, buf, (size_t)len, fds, fd_count);
 }
 
-int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
+typedef ssize_t receive_fn(int sock, void *buf, size_t size, int *fds, size_t max, size_t *ret_count);
+
+static int receive(receive_fn *receive_by, int fd, const struct wire_session *session, struct wire_in *in)
 {
 	uint8_t buf[WIRE_MESSAGE_MAX] __attribute__((uninitialized)); /* read only as far as the kernel wrote */
 	ssize_t n;
@@ -345,7 +347,7 @@ int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
 
 	in->fd_count = 0;
 	in->why = NULL;
-	n = fdpass_recv(fd, buf, sizeof(buf), in->fds, WIRE_FDS_MAX, &in->fd_count);
+	n = receive_by(fd, buf, sizeof(buf), in->fds, WIRE_FDS_MAX, &in->fd_count);
 	if (n == -EMSGSIZE)
 		return refuse(in, "too long, or too many descriptors");
 	/* An empty datagram cannot be told from a hang-up, and ends the session like one; with descriptors it goes on to
@@ -358,6 +360,16 @@ int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
 		return r;
 	}
 	return 1;
+}
+
+int wire_recv(int fd, const struct wire_session *session, struct wire_in *in)
+{
+	return receive(fdpass_recv, fd, session, in);
+}
+
+int wire_recv_now(int fd, const struct wire_session *session, struct wire_in *in)
+{
+	return receive(fdpass_recv_now, fd, session, in);
 }
 
 void wire_in_close(struct wire_in *in)

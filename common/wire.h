@@ -111,6 +111,9 @@ int wire_send(int fd, enum wire_op op, enum wire_kind kind, uint32_t sequence, c
  * protocol, every descriptor that came with it is closed, in->why says how: end the session. */
 int wire_recv(int fd, const struct wire_session *session, struct wire_in *in);
 
+/* The same, but it never blocks, whatever the open file says: for a socket that others hold too. */
+int wire_recv_now(int fd, const struct wire_session *session, struct wire_in *in);
+
 /* Close what is left in in->fds. */
 void wire_in_close(struct wire_in *in);
 

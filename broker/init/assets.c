@@ -7,6 +7,7 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 
 #include "init.h"
@@ -38,15 +39,21 @@ static int check_file_system(int fd)
 	}
 }
 
-/* Only sockets without a way out of the sandbox: a network socket of the user's would be a door in the wall. */
+/* Only sockets without a way out of the sandbox. One of the network would be a door in the wall; so would be a unix one
+ * that could still choose its peer, since abstract names are looked up in the network namespace where it was made, the
+ * user's. A datagram socket can for each message, connected or not; any other can no more once it has a peer. */
 static int check_socket(int fd)
 {
-	int domain = 0;
-	socklen_t len = sizeof(domain);
+	struct sockaddr_un peer;
+	socklen_t domain_len = sizeof(int), type_len = sizeof(int), peer_len = sizeof(peer);
+	int domain = 0, type = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) < 0)
 		return -errno;
-	return domain == AF_UNIX ? 0 : -EPERM;
+	if (domain != AF_UNIX || (type != SOCK_STREAM && type != SOCK_SEQPACKET))
+		return -EPERM;
+	return getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0 ? -errno : 0;
 }
 
 static int check_asset(const struct wire_asset *asset, int fd)

@@ -77,7 +77,9 @@ int landlock_apply(const struct wire_boot *boot);
 int facts_given(struct init *init);
 int facts_read(struct init *init);
 
-/* serve.c: until the VMM is gone; returns the exit status of init. */
+/* serve.c: milliseconds of CLOCK_MONOTONIC */
+int64_t now_ms(void);
+/* ... until the VMM is gone; returns the exit status of init. */
 int serve(struct init *init);
 /* Send the controller its ends of the channels. */
 int channels_send(const struct init *init);

@@ -22,6 +22,7 @@
 #include "policy/policy.h"
 
 #define STEPS_MAX 16
+#define PLAN_WAIT_MS 30000 /* from our start to the controller's plan */
 
 int steps_run(struct init *init, const struct step *steps, size_t count, uint32_t *ret_step)
 {
@@ -141,20 +142,42 @@ static int stage(int *fd)
 	return 0;
 }
 
-/* The controller may take its time (it opens files); its hang-up ends the sandbox. */
+/* 1: the controller has said something or hung up; 0: not yet; -ETIMEDOUT, -EPIPE: nobody is left who could end us. */
+static int await_plan(const struct init *init, int64_t until)
+{
+	/* The keeper is not read here: what comes by it is for serve(). Its hang-up shows without being asked for. */
+	struct pollfd fds[] = { { .fd = init->control, .events = POLLIN }, { .fd = init->keeper, .events = 0 } };
+	int64_t left = until - now_ms();
+	int r = left <= 0 ? 0 : poll(fds, ARRAY_SIZE(fds), (int)left);
+
+	if (r < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (r == 0)
+		return -ETIMEDOUT;
+	if (fds[1].revents != 0)
+		return -EPIPE;
+	return fds[0].revents != 0;
+}
+
+/* The controller may take its time (it opens files), but not for ever: a sandbox without a plan holds what is another's
+ * turn. Its hang-up ends the sandbox. It may have kept our end and read the message that poll() saw, so never wait. */
 static int step_plan(struct init *init)
 {
 	static const struct wire_session session = { .link = LINK_CONTROL, .peer = FROM_CONTROLLER, .phase = PHASE_NEW };
-	struct pollfd pfd = { .fd = init->control, .events = POLLIN };
+	const int64_t until = now_ms() + PLAN_WAIT_MS;
 	struct wire_in in = { .fd_count = 0 };
 	int r;
 
-	do
-		r = poll(&pfd, 1, -1);
-	while (r < 0 && errno == EINTR);
-	r = r < 0 ? -errno : wire_recv(init->control, &session, &in);
-	if (r <= 0)
-		return r == 0 ? -EPIPE : r;
+	do {
+		r = await_plan(init, until);
+		if (r == 1) {
+			r = wire_recv_now(init->control, &session, &in);
+			if (r == 0)
+				return -EPIPE;
+		}
+	} while (r == 0 || r == -EAGAIN || r == -EINTR);
+	if (r < 0)
+		return r;
 	init->plan = in.msg.plan;
 	for (size_t i = 0; i < in.fd_count; i++) {
 		r = stage(&in.fds[i]);

@@ -20,7 +20,7 @@ struct loop {
 	int64_t kill_at; /* milliseconds of CLOCK_MONOTONIC; -1 none */
 };
 
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
 	struct timespec ts = { 0 };
 
@@ -61,12 +61,13 @@ static void stop(struct loop *loop, const struct wire_stop *stop)
 	loop->kill_at = now_ms() + stop->grace_ms;
 }
 
-/* False: the controller is gone, or broke the protocol, which is the same. */
+/* False: the controller is gone, or broke the protocol, which is the same. Never waits: the user made this socket and may
+ * have kept our end of it, so he can take the message that poll() saw. */
 static bool from_controller(struct loop *loop)
 {
 	static const struct wire_session session = { .link = LINK_CONTROL, .peer = FROM_CONTROLLER, .phase = PHASE_READY };
 	struct wire_in in;
-	int r = wire_recv(loop->init->control, &session, &in);
+	int r = wire_recv_now(loop->init->control, &session, &in);
 
 	if (r == -EAGAIN || r == -EINTR)
 		return true;
@@ -88,7 +89,7 @@ static bool from_keeper(struct loop *loop)
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
 	struct init *init = loop->init;
 	struct wire_in in;
-	int r = wire_recv(init->keeper, &session, &in);
+	int r = wire_recv_now(init->keeper, &session, &in);
 
 	if (r == -EAGAIN || r == -EINTR)
 		return true;
