@@ -5,11 +5,15 @@
  * the controllers are on version 1, directories there carry the limits. */
 #include "spawner.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/fault.h"
@@ -51,7 +55,8 @@ uint8_t cgroup_probe(const struct spawner *sp)
 {
 	bool v2 = false;
 
-	if (sp->p[P_CGROUP] >= 0 && mkdirat(sp->p[P_CGROUP], "probe", 0755) == 0) {
+	/* There already: left by a spawner that was killed right here. */
+	if (sp->p[P_CGROUP] >= 0 && (mkdirat(sp->p[P_CGROUP], "probe", 0755) == 0 || errno == EEXIST)) {
 		v2 = has_file(sp->p[P_CGROUP], "probe", "memory.max") && has_file(sp->p[P_CGROUP], "probe", "pids.max");
 		(void)unlinkat(sp->p[P_CGROUP], "probe", AT_REMOVEDIR);
 	}
@@ -95,8 +100,14 @@ static int limits_v1(enum p_fd tree, int dir, const struct wire_limits *l)
 {
 	if (tree == P_CGROUP_PIDS)
 		return l->pids > 0 ? write_number(dir, "pids.max", "", l->pids, "") : 0;
-	if (tree == P_CGROUP_MEMORY)
-		return l->memory_mib > 0 ? write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "") : 0;
+	if (tree == P_CGROUP_MEMORY) {
+		int r = l->memory_mib > 0 ? write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "") : 0;
+
+		/* Memory and swap in one, and never below memory alone; not there when the kernel does not count swap. */
+		if (r == 0 && l->memory_mib > 0)
+			r = limit(dir, "memory.memsw.limit_in_bytes", "", ((uint64_t)l->memory_mib + l->swap_mib) * MIB, "");
+		return r;
+	}
 	return l->cpu_percent > 0 ? limit(dir, "cpu.cfs_quota_us", "", l->cpu_percent * CPU_PERIOD_US / 100, "") : 0;
 }
 
@@ -212,4 +223,67 @@ int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease)
 		if (sp->p[v1_trees[i]] >= 0 && unlinkat(sp->p[v1_trees[i]], name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 			r = -errno;
 	return r;
+}
+
+/* Whether the name is one of name_of()'s, and whose. */
+static bool is_ours(const char *name, uint32_t *ret_uid)
+{
+	char again[16], *end;
+	unsigned long uid;
+
+	if (name[0] != 'x' || name[1] < '0' || name[1] > '9')
+		return false;
+	uid = strtoul(name + 1, &end, 10);
+	(void)snprintf(again, sizeof(again), "x%lu", uid & UINT32_MAX);
+	if (*end != '\0' || strcmp(name, again) != 0)
+		return false;
+	*ret_uid = (uint32_t)uid;
+	return true;
+}
+
+/* False: it is still there. Who is in it, a child that was never released, is ended (version 1 knows no such thing; there
+ * the child ends by itself, since nobody holds the other end of its keeper). */
+static bool sweep_one(int tree, const char *name)
+{
+	char path[32];
+
+	if (unlinkat(tree, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+		return true;
+	(void)snprintf(path, sizeof(path), "%.15s/cgroup.kill", name);
+	(void)write_number(tree, path, "", 1, "");
+	return false;
+}
+
+static bool sweep_tree(const struct spawner *sp, int tree)
+{
+	cleanup_fd int list = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	union {
+		struct dirent align;
+		char bytes[2048];
+	} buf;
+	bool done = true;
+	long n;
+
+	/* Not opendir(): the spawner has no allocator. */
+	while (list >= 0 && (n = syscall(SYS_getdents64, list, buf.bytes, sizeof(buf.bytes))) > 0) {
+		for (long at = 0; at < n;) {
+			const struct dirent *entry = (const struct dirent *)(const void *)(buf.bytes + at);
+			uint32_t uid;
+
+			if (is_ours(entry->d_name, &uid) && !sandbox_has_uid(sp, uid))
+				done = sweep_one(tree, entry->d_name) && done;
+			at += entry->d_reclen;
+		}
+	}
+	return done;
+}
+
+bool cgroup_sweep(const struct spawner *sp)
+{
+	bool done = sp->p[P_CGROUP] < 0 || sweep_tree(sp, sp->p[P_CGROUP]);
+
+	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++)
+		if (sp->p[v1_trees[i]] >= 0)
+			done = sweep_tree(sp, sp->p[v1_trees[i]]) && done;
+	return done;
 }

@@ -17,12 +17,11 @@
 
 #define CGROUP_TRIES 500 /* ticks of the timer: 10 s */
 
-static void stop_watching(struct spawner *sp, int *fd)
+/* Explicitly: the broker has a copy of the same open file, so closing ours would not end the watch. */
+static void stop_watching(const struct spawner *sp, int fd)
 {
-	/* Explicitly: the broker has a copy of the same open file, so closing ours would not end the watch. */
-	if (*fd >= 0)
-		(void)epoll_ctl(sp->epoll, EPOLL_CTL_DEL, *fd, NULL);
-	fd_close(fd);
+	if (fd >= 0)
+		(void)epoll_ctl(sp->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 static uint32_t exit_status(int pidfd)
@@ -112,8 +111,8 @@ void death_begin(struct spawner *sp, struct sandbox *box)
 
 	if (box->pidfd >= 0)
 		box->status = exit_status(box->pidfd);
-	stop_watching(sp, &box->pidfd);
-	stop_watching(sp, &box->keeper);
+	stop_watching(sp, box->pidfd);
+	stop_watching(sp, box->keeper);
 	for (uint32_t n = 0; n < box->lease.nic_count; n++)
 		taps = taps || (box->lease.nics[n].ifindex != 0 && tap_exists(sp, box->lease.nics[n].ifindex));
 	if (taps) {
@@ -132,7 +131,8 @@ void death_worker_done(struct spawner *sp)
 
 	clean = waitid((idtype_t)P_PIDFD, (id_t)sp->worker, &info, WEXITED | WNOHANG) == 0 && info.si_code == CLD_EXITED &&
 		info.si_status == EXIT_SUCCESS;
-	stop_watching(sp, &sp->worker);
+	stop_watching(sp, sp->worker);
+	fd_close(&sp->worker);
 	for (uint32_t i = 0; i < SANDBOXES_MAX; i++) {
 		struct sandbox *box = &sp->boxes[i];
 
@@ -159,8 +159,13 @@ void death_retry(struct spawner *sp)
 	for (uint32_t i = 0; i < SANDBOXES_MAX; i++) {
 		if (sp->boxes[i].state == BOX_CGROUP)
 			try_cgroup(sp, &sp->boxes[i]);
+		left = sandbox_tend(sp, &sp->boxes[i]) || left;
 		left = left || sp->boxes[i].state == BOX_CGROUP || sp->boxes[i].state == BOX_TAPS;
 	}
-	loop_timer(sp, left);
-	link_flush(sp);
+	if (sp->sweeps > 0 && cgroup_sweep(sp))
+		sp->sweeps = 0;
+	else if (sp->sweeps > 0 && --sp->sweeps == 0)
+		log_error("cgroups of an earlier spawner cannot be removed");
+	loop_timer(sp, left || sp->sweeps > 0);
+	link_flush(sp); /* last: it may want the timer again */
 }

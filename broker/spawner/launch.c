@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "drop.h"
 
+#define KEEPER_QUEUE_BYTES 1 /* the kernel's least: K_BOOT fits, and then a handful of K_ATTACH */
 #define SANDBOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* Descriptors of one launch. The spawner gives all of them up when the launch is over, whatever its outcome: the
@@ -101,9 +102,11 @@ static int make_taps(struct spawner *sp, struct wire_lease *lease, struct launch
 }
 
 /* The broker's copy of our end reads nothing, it only writes; so this end may be non-blocking for both. init's stays
- * blocking: it has one loop and polls. */
+ * blocking: it has one loop and polls. The queue is short: descriptors that wait in it count against all of the broker's,
+ * and an init that does not read must not use them up. */
 static int make_keeper(struct sandbox *box, struct launching *l)
 {
+	const int queue = KEEPER_QUEUE_BYTES;
 	int ends[2], r;
 
 	l->step = STEP_SOCKETS;
@@ -114,6 +117,8 @@ static int make_keeper(struct sandbox *box, struct launching *l)
 		return -errno;
 	box->keeper = ends[0];
 	l->keeper_init = ends[1];
+	if (setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue)) < 0)
+		return -errno;
 	return fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
@@ -259,7 +264,8 @@ void launch(struct spawner *sp, struct wire_in *in)
 	if (r == 0 || box == NULL)
 		return;
 	/* A child that exists dies, and its pidfd does the rest; else the rest is done now. */
-	if (l.cloned && sandbox_kill(box) == 0)
-		return;
-	death_begin(sp, box);
+	if (l.cloned)
+		sandbox_doom(sp, box);
+	else
+		death_begin(sp, box);
 }

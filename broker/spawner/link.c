@@ -9,13 +9,15 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
 
 #define RECORD_WAIT_MS 1000 /* how long a launch waits for room in the broker's queue */
+#define SWEEP_TRIES 250     /* ticks of the timer: 5 s */
 
-static void link_end(struct spawner *sp, const char *why)
+void link_end(struct spawner *sp, const char *why)
 {
 	if (sp->link < 0)
 		return;
@@ -27,7 +29,18 @@ static void link_end(struct spawner *sp, const char *why)
 		log_notice("link to the broker ended: %s; sandboxes go on, waiting for the next broker", why);
 	}
 	(void)epoll_ctl(sp->epoll, EPOLL_CTL_DEL, sp->link, NULL);
+	/* When it was we who gave up, the broker has to notice, even while a worker of ours has a copy: only then
+	 * can postern-start join the two again. */
+	(void)shutdown(sp->link, SHUT_RDWR);
 	fd_close(&sp->link);
+	sp->out_later = false;
+	sp->have_left = sp->known_left = 0;
+	for (uint32_t i = 0, seen = 0; i < SANDBOXES_MAX && seen < sp->live; i++) {
+		if (sp->boxes[i].state == BOX_FREE)
+			continue;
+		seen++;
+		sp->boxes[i].have_due = false;
+	}
 }
 
 static void want_output(struct spawner *sp, bool want)
@@ -48,36 +61,57 @@ static int send_now(struct spawner *sp, enum wire_op op, const void *msg, const 
 	r = wire_send(sp->link, op, WIRE_REQUEST, 0, msg, fds, fd_count);
 	if (r == 0)
 		return 1;
-	if (r == -EAGAIN || r == -ETOOMANYREFS) { /* the queue is full, or too many descriptors are under way */
+	if (r == -EAGAIN) { /* the queue is full */
 		want_output(sp, true);
+		return 0;
+	}
+	if (r == -ETOOMANYREFS) { /* too many descriptors are under way: no room in the queue would tell when they are not */
+		sp->out_later = true;
+		loop_timer(sp, true);
 		return 0;
 	}
 	link_end(sp, strerror(-r));
 	return 0;
 }
 
+/* A sandbox that ended meanwhile is announced all the same: it was counted, and its descriptors are kept for this. */
+static bool flush_inventory(struct spawner *sp)
+{
+	for (uint32_t i = 0; i < SANDBOXES_MAX && sp->have_left > 0; i++) {
+		struct sandbox *box = &sp->boxes[i];
+
+		if (!box->have_due)
+			continue;
+		if (send_now(sp, WIRE_OP_S_HAVE, &box->lease, (int[]){ box->pidfd, box->keeper }, 2) == 0)
+			return sp->link < 0;
+		box->have_due = false;
+		sp->have_left--;
+	}
+	return true;
+}
+
 void link_flush(struct spawner *sp)
 {
+	sp->out_later = false;
 	if (sp->link >= 0)
 		want_output(sp, false);
+	/* The broker understands an S_GONE only after the whole inventory. */
+	if (!flush_inventory(sp))
+		return;
 	for (uint32_t i = 0, seen = 0, live = sp->live; i < SANDBOXES_MAX && seen < live; i++) {
 		struct sandbox *box = &sp->boxes[i];
 		struct wire_gone gone = { .id = box->lease.id, .status = box->status, .clean = !box->dirty };
 
 		seen += box->state != BOX_FREE;
-		if (box->have_due && box->state == BOX_LIVE) {
-			if (send_now(sp, WIRE_OP_S_HAVE, &box->lease, (int[]){ box->pidfd, box->keeper }, 2) == 0)
-				return;
-			box->have_due = false;
-		}
 		if (box->state != BOX_GONE)
 			continue;
-		/* A broker that never heard of it is told nothing, and neither is one that is not there: the next one
-		 * starts with the inventory of what lives. */
-		if (box->known && sp->link >= 0 && send_now(sp, WIRE_OP_S_GONE, &gone, NULL, 0) == 0 && sp->link >= 0)
+		if (sp->link >= 0 && box->known && send_now(sp, WIRE_OP_S_GONE, &gone, NULL, 0) == 1)
+			box->known = false;
+		if (sp->link >= 0 && box->known)
 			return;
-		box->state = BOX_FREE;
-		sp->live--;
+		/* Without a broker only a trace that was left behind is kept in mind, for the next one. */
+		if (!box->known || !box->dirty || sp->stopping)
+			sandbox_free(sp, box);
 	}
 }
 
@@ -121,22 +155,34 @@ void link_adopt(struct spawner *sp, int fd)
 	sp->link = fd;
 	sp->out_blocked = false;
 	sp->known_left = 0;
+	sp->unadopted = false;
 	sp->session = (struct wire_session){ .link = LINK_SPAWNER, .peer = FROM_BROKER, .phase = PHASE_NEW };
 	if (loop_watch(sp, fd, EPOLLIN, EVENT_LINK, 0) < 0) {
 		link_end(sp, "cannot be watched");
 		return;
 	}
-	/* Only what lives is inventory; what is ending already this broker never needs to hear of. */
+	/* What is ending already is inventory too: until it is gone its X must not be given to anybody. */
 	for (uint32_t i = 0; i < SANDBOXES_MAX; i++) {
 		struct sandbox *box = &sp->boxes[i];
 
 		if (box->state == BOX_FREE)
 			continue; /* and its page stays untouched */
-		box->known = box->have_due = box->state == BOX_LIVE && box->pidfd >= 0;
+		box->known = box->have_due = box->pidfd >= 0;
 		hello.count += box->have_due;
 	}
+	sp->have_left = hello.count;
 	if (send_now(sp, WIRE_OP_S_WELCOME, &hello, NULL, 0) == 1)
 		link_flush(sp);
+}
+
+/* Now, and only now, what no entry stands for is nobody's: the spawner before us died while it was being started. */
+static void inventory_complete(struct spawner *sp)
+{
+	sp->session.phase = PHASE_READY;
+	if (sp->unadopted)
+		return;
+	sp->sweeps = SWEEP_TRIES;
+	death_retry(sp);
 }
 
 static void receive_hello(struct spawner *sp, const struct wire_spawner_hello *hello)
@@ -146,26 +192,29 @@ static void receive_hello(struct spawner *sp, const struct wire_spawner_hello *h
 		return;
 	}
 	sp->known_left = hello->count;
-	sp->session.phase = hello->count > 0 ? PHASE_SYNC : PHASE_READY;
+	sp->session.phase = PHASE_SYNC;
+	if (hello->count == 0)
+		inventory_complete(sp);
 }
 
 static void receive_known(struct spawner *sp, struct wire_in *in)
 {
 	int r = sandbox_adopt(sp, &in->msg.lease, &in->fds[0], &in->fds[1]);
 
-	if (r < 0)
+	if (r < 0) {
 		log_error("sandbox %u of the broker's cannot be taken over: %s", in->msg.lease.uid, strerror(-r));
+		sp->unadopted = true;
+	}
 	if (--sp->known_left == 0)
-		sp->session.phase = PHASE_READY;
+		inventory_complete(sp);
 }
 
 static void receive_kill(struct spawner *sp, uint64_t id)
 {
-	const struct sandbox *box = sandbox_find(sp, id);
-	int r = box != NULL ? sandbox_kill(box) : 0; /* not there: it is gone, and the broker hears or has heard so */
+	struct sandbox *box = sandbox_find(sp, id);
 
-	if (r < 0)
-		log_error("sandbox %u: cannot be killed: %s", box->lease.uid, strerror(-r));
+	if (box != NULL) /* else it is gone, and the broker hears or has heard so */
+		sandbox_doom(sp, box);
 }
 
 static void receive(struct spawner *sp, struct wire_in *in)

@@ -47,6 +47,7 @@ static void terminate(struct spawner *sp)
 	log_notice("terminated without a broker: ending %u sandboxes", sp->live);
 	sp->stopping = true;
 	sandbox_kill_all(sp);
+	link_flush(sp); /* frees what was kept for a next broker */
 }
 
 static void dispatch(struct spawner *sp, const struct epoll_event *e)

@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
 
-#define JOIN_WAIT_S 2 /* root's program is at the other end; it writes at once or it is dead */
+#define LAST_WORDS_MAX 4096 /* messages in the queue of a dead link */
+#define JOIN_WAIT_S 2       /* root's program is at the other end; it writes at once or it is dead */
 
 static bool link_is_dead(const struct spawner *sp)
 {
@@ -64,7 +66,10 @@ void rendezvous_event(struct spawner *sp)
 		wire_in_close(&in);
 		return;
 	}
-	link_event(sp, POLLHUP); /* should the old link's end be unread as yet */
+	/* What the dead broker still had to say (a kill) counts; the end comes behind it. */
+	for (unsigned n = 0; sp->link >= 0 && n < LAST_WORDS_MAX; n++)
+		link_event(sp, EPOLLIN);
+	link_end(sp, "replaced");
 	link_adopt(sp, fd_take(&in.fds[0]));
 	wire_in_close(&in);
 	log_notice("a new broker joined; %u sandboxes", sp->live);

@@ -33,6 +33,9 @@ struct sandbox {
 	bool known;      /* the broker has had S_STARTED or S_HAVE: it is owed an S_GONE */
 	bool have_due;   /* S_HAVE of the inventory not sent yet */
 	bool dirty;      /* something could not be removed */
+	bool watched;    /* its pidfd is in the epoll set; else the timer looks after it */
+	bool doomed;     /* to be killed, and the kernel has not done it yet */
+	bool said;       /* init has had its one message: more would be a flood of the log */
 };
 
 struct spawner {
@@ -45,9 +48,13 @@ struct spawner {
 	int worker;  /* pidfd of the child that deletes taps, -1 */
 	struct wire_session session;
 	uint32_t known_left; /* S_KNOWN still to come */
+	uint32_t have_left;  /* S_HAVE still to go; no S_GONE before the last of them */
 	uint32_t live;       /* entries that are not FREE */
 	uint8_t cgroup_outcome, port_outcome;
+	unsigned sweeps; /* times that cgroups nobody knows are still to be looked for */
 	bool timer_on, stopping, out_blocked;
+	bool out_later; /* no descriptor may be sent now; the timer tries again */
+	bool unadopted; /* a sandbox of the broker's is not in the table */
 	struct sandbox boxes[SANDBOXES_MAX];
 };
 
@@ -62,6 +69,7 @@ int loop_run(struct spawner *sp); /* returns when S_SHUTDOWN has been fulfilled,
 /* link.c: the session with the broker */
 void link_adopt(struct spawner *sp, int fd); /* a fresh link: says hello and sends the inventory */
 void link_event(struct spawner *sp, uint32_t events);
+void link_end(struct spawner *sp, const char *why); /* the sandboxes go on */
 void link_flush(struct spawner *sp); /* whatever is owed to the broker and fits into its queue */
 int link_send_started(struct spawner *sp, const struct sandbox *box);
 void link_send_failed(struct spawner *sp, uint64_t id, enum wire_step step, int error, bool burn);
@@ -69,10 +77,14 @@ void link_send_failed(struct spawner *sp, uint64_t id, enum wire_step step, int 
 /* sandbox.c: the table */
 struct sandbox *sandbox_new(struct spawner *sp, const struct wire_lease *lease);
 struct sandbox *sandbox_find(struct spawner *sp, uint64_t id);
+bool sandbox_has_uid(const struct spawner *sp, uint32_t uid);
+void sandbox_free(struct spawner *sp, struct sandbox *box);
 int sandbox_adopt(struct spawner *sp, const struct wire_lease *lease, int *pidfd, int *keeper);
 int sandbox_watch(struct spawner *sp, struct sandbox *box);
 void sandbox_keeper_event(struct spawner *sp, uint32_t index);
 int sandbox_kill(const struct sandbox *box);
+void sandbox_doom(struct spawner *sp, struct sandbox *box); /* kill it, as often as it takes */
+bool sandbox_tend(struct spawner *sp, struct sandbox *box); /* tick of the timer; true: one more is needed */
 void sandbox_kill_all(struct spawner *sp);
 
 /* death.c: from a readable pidfd to nothing left */
@@ -100,6 +112,7 @@ uint8_t cgroup_probe(const struct spawner *sp); /* enum wire_outcome */
 int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd, enum wire_step *ret_step);
 int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pid_t pid);
 int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease); /* -EBUSY: try again */
+bool cgroup_sweep(const struct spawner *sp); /* end and remove what no entry stands for; false: some are still there */
 
 /* maps.c: id maps of a child, through the host's procfs */
 int maps_write(const struct spawner *sp, pid_t pid, const struct wire_lease *lease);
