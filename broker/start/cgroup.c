@@ -25,6 +25,7 @@
 
 #define KILL_WAITS 200 /* of 10 ms: how long what an earlier P left may take to die */
 #define PATH_BYTES 512
+#define START_LEAF "postern-start" /* where we move, out of a delegated group's way */
 
 static int write_text(int dir, const char *file, const char *text)
 {
@@ -96,9 +97,10 @@ static void delegated_path(const char *mount, char ret[PATH_BYTES])
 	end = strchr(line, '\n');
 	if (end != NULL)
 		*end = '\0';
-	/* Started again inside the leaf: the delegated one is above. */
-	end = strstr(line, "/postern-start");
-	if (end != NULL)
+	/* Started again inside the leaf: the delegated one is above. Only the whole name: a unit may be called
+	 * postern-start.service. */
+	end = strrchr(line, '/');
+	if (end != NULL && strcmp(end, "/" START_LEAF) == 0)
 		*end = '\0';
 	(void)snprintf(path, sizeof(path), "%s%s", mount, line);
 	if (getxattr(path, "trusted.delegate", value, sizeof(value) - 1) > 0 && value[0] == '1')
@@ -133,14 +135,15 @@ static void remove_group(int dir, const char *name)
 		log_warn("cgroup %s of an earlier start: %m", name);
 }
 
-/* Nobody is left who could know or end what is in there, so it ends now. */
-static void kill_leftovers(int base, const char *name)
+/* Nobody is left who could know or end what is in there, so it ends now; and while it has not ended, nothing starts: its
+ * ids would be given out again. */
+static int kill_leftovers(int base, const char *name)
 {
 	cleanup_fd int dir = openat(base, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	char events[256] = "";
 
 	if (dir < 0)
-		return;
+		return errno == ENOENT ? 0 : -errno;
 	if (read_text(dir, "cgroup.events", events, sizeof(events)) && strstr(events, "populated 1") != NULL) {
 		log_notice("sandboxes of an earlier start are left without daemons: ending them");
 		if (write_text(dir, "cgroup.kill", "1") < 0)
@@ -149,9 +152,14 @@ static void kill_leftovers(int base, const char *name)
 			sleep_ms(10);
 			(void)read_text(dir, "cgroup.events", events, sizeof(events));
 		}
+		if (strstr(events, "populated 1") != NULL) {
+			log_error("cgroup %s: sandboxes of an earlier start do not end; end the processes in it", name);
+			return -EBUSY;
+		}
 	}
 	fd_close(&dir);
 	remove_group(base, name);
+	return 0;
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
@@ -213,13 +221,11 @@ static int prepare_v2(struct start *s, bool fresh, bool *ret_controllers)
 		return r;
 	(void)snprintf(name, sizeof(name), "postern-%s", s->tag);
 	(void)snprintf(leaf, sizeof(leaf), "%s/daemons", name);
-	if (fresh)
-		kill_leftovers(base, name);
 	/* The delegated group may not hold processes and give controllers to its children: we move to a leaf first. */
 	if (delegated[0] != '\0') {
-		if (mkdirat(base, "postern-start", 0755) < 0 && errno != EEXIST)
+		if (mkdirat(base, START_LEAF, 0755) < 0 && errno != EEXIST)
 			return -errno;
-		r = write_text(base, "postern-start/cgroup.procs", "0");
+		r = write_text(base, START_LEAF "/cgroup.procs", "0");
 		if (r < 0)
 			return r;
 	}
@@ -264,7 +270,6 @@ static void prepare_v1(struct start *s)
 		base = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (base < 0)
 			continue;
-		remove_group(base, name);
 		if (delegate(base, name, s->policy.spawn_uid, s->policy.spawn_gid, files, &s->p[v1[i].tree]) < 0)
 			log_warn("cgroup v1 %s: cannot be delegated: %m", v1[i].controller);
 	}
@@ -302,14 +307,18 @@ void cgroup_enter(const struct start *s, pid_t pid)
 		log_warn("cgroup of the daemons: %m");
 }
 
-void cgroup_clean(const struct start *s)
+int cgroup_end_leftovers(const struct start *s)
 {
 	char mount[PATH_BYTES], delegated[PATH_BYTES], name[32];
 	cleanup_fd int base = -1;
+	int r;
 
 	(void)snprintf(name, sizeof(name), "postern-%s", s->tag);
-	if (open_base(delegated, &base) == 0)
-		kill_leftovers(base, name);
+	if (open_base(delegated, &base) == 0) {
+		r = kill_leftovers(base, name);
+		if (r < 0)
+			return r;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(v1); i++) {
 		cleanup_fd int dir = -1;
 
@@ -318,4 +327,5 @@ void cgroup_clean(const struct start *s)
 		if (dir >= 0)
 			remove_group(dir, name);
 	}
+	return 0;
 }

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: start (root, for a moment). The lock on our id range.
+ * Runs: start (root, for a moment). The lock on our id range, and whether anybody still lives in it.
  *
  * Two Posterns whose ranges overlap would give one uid to two sandboxes. The lock belongs to the open file, which both
- * daemons inherit: the range is taken while either lives, and free when both are gone, however they went. */
+ * daemons inherit: the range is taken while either lives, and free when both are gone, however they went. A sandbox can
+ * outlive both; that only the process table tells. */
 #include "start.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "common/cleanup.h"
 #include "common/log.h"
+
+#define END_WAITS 100 /* of 10 ms: what was killed a moment ago may still be on its way out */
 
 /* In /run itself, which only root writes; in /run/lock anybody could plant something. One for all runtime directories. */
 #define IDS_LOCK_FILE "/run/postern-ids.lock"
@@ -42,5 +49,82 @@ int ids_lock(struct start *s)
 		return -EBUSY;
 	}
 	s->p[P_IDS_LOCK] = fd_take(&fd);
+	return 0;
+}
+
+/* Whether one of the four ids of a line of /proc/PID/status is in the range. */
+static bool any_in_range(const struct start *s, const char *status, const char *line)
+{
+	const char *at = strstr(status, line);
+	unsigned id[4];
+
+	if (at == NULL || sscanf(at + strlen(line), "%u %u %u %u", &id[0], &id[1], &id[2], &id[3]) != 4)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(id); i++)
+		if (id[i] >= s->policy.first_uid && id[i] - s->policy.first_uid < s->policy.uid_count)
+			return true;
+	return false;
+}
+
+/* A zombie does nothing any more, unless it is the leader of threads that live on. */
+static bool acts(const char *status)
+{
+	const char *threads = strstr(status, "\nThreads:");
+
+	return strstr(status, "\nState:\tZ") == NULL || threads == NULL ||
+	       strtoul(threads + strlen("\nThreads:"), NULL, 10) > 1;
+}
+
+static bool lives_in_range(const struct start *s, int proc, const char *pid)
+{
+	char path[300], status[4096];
+	cleanup_fd int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "%s/status", pid);
+	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, status, sizeof(status) - 1);
+	if (n <= 0) /* it ended under our hands */
+		return false;
+	status[n] = '\0';
+	return (any_in_range(s, status, "\nUid:") || any_in_range(s, status, "\nGid:")) && acts(status);
+}
+
+/* 0: none; its pid; -errno. */
+static int find_in_range(const struct start *s)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	int found = 0;
+
+	if (proc == NULL)
+		return -errno;
+	while (found == 0 && (entry = readdir(proc)) != NULL)
+		if (entry->d_name[0] > '0' && entry->d_name[0] <= '9' && lives_in_range(s, dirfd(proc), entry->d_name))
+			found = (int)strtol(entry->d_name, NULL, 10);
+	(void)closedir(proc);
+	return found;
+}
+
+/* Whose it is we cannot know (another runtime directory's, without cgroups ours), so it is not ours to kill. */
+int ids_unused(const struct start *s)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	int pid = find_in_range(s);
+
+	for (int i = 0; i < END_WAITS && pid > 0; i++) {
+		(void)nanosleep(&pause, NULL);
+		pid = find_in_range(s);
+	}
+	if (pid < 0) {
+		log_error("/proc: %s; without it nobody can tell whether the ids are unused", strerror(-pid));
+		return pid;
+	}
+	if (pid > 0) {
+		log_error("process %d runs with an id of %u-%u: a sandbox of an earlier start; end it (kill -9 %d, or "
+			  "--cleanup with the --runtime it was started with)",
+			  pid, s->policy.first_uid, s->policy.first_uid + (s->policy.uid_count - 1), pid);
+		return -EBUSY;
+	}
 	return 0;
 }

@@ -61,10 +61,21 @@ static void say_ready(const struct start *s)
 		(void)!write(s->ready, "k", 1);
 }
 
+/* The lock was the daemons': sandboxes that outlived both hold nothing but their ids, and those must not be given out
+ * again. First those end that are ours to know; then nobody may be left. */
+static int end_leftovers(struct start *s)
+{
+	int r = ids_lock(s);
+
+	if (r == 0)
+		r = cgroup_end_leftovers(s);
+	return r < 0 ? r : ids_unused(s);
+}
+
 /* Nobody lives: everything anew. */
 static int start_fresh(struct start *s, struct spawning *spawning)
 {
-	int r = ids_lock(s);
+	int r = end_leftovers(s);
 
 	if (r == 0)
 		r = cgroup_prepare(s, true);
@@ -98,13 +109,24 @@ static int finish_fresh(struct start *s)
 	return r < 0 ? r : make_host_memfd(s);
 }
 
+/* The other one is unreachable, but its partner sees it alive: it is on its way out. */
+static int join(struct start *s, enum survivor who)
+{
+	int r = survivor_join(s, who);
+
+	if (r != -EALREADY)
+		return r;
+	log_error("%s: the other daemon is ending but not dead yet; try again in a moment", s->options.runtime);
+	return -EBUSY;
+}
+
 /* The spawner lives: a new broker beside it. */
 static int start_broker(struct start *s)
 {
 	int r = make_link(s);
 
 	if (r == 0)
-		r = survivor_join(s, SURVIVOR_SPAWNER);
+		r = join(s, SURVIVOR_SPAWNER);
 	if (r == 0)
 		r = cgroup_prepare(s, false);
 	if (r == 0)
@@ -121,7 +143,7 @@ static int start_spawner(struct start *s)
 	int r = make_link(s);
 
 	if (r == 0)
-		r = survivor_join(s, SURVIVOR_BROKER);
+		r = join(s, SURVIVOR_BROKER);
 	if (r == 0)
 		r = cgroup_prepare(s, false);
 	if (r == 0)
@@ -136,25 +158,52 @@ static int start_spawner(struct start *s)
 	return 0;
 }
 
+/* Both live. Mostly that is all there is to say; but when the link between them broke, each waits for a new one. Each
+ * knows best whether it does, and refuses when not. */
+static int join_both(struct start *s)
+{
+	int r = make_link(s);
+
+	if (r == 0)
+		r = survivor_join(s, SURVIVOR_BROKER);
+	if (r == 0)
+		r = survivor_join(s, SURVIVOR_SPAWNER);
+	if (r < 0)
+		return r;
+	log_notice("both daemons live; the broken link between them is replaced");
+	say_ready(s);
+	return 0;
+}
+
+static int clean_up(struct start *s, bool alive)
+{
+	int r;
+
+	if (alive) {
+		log_error("%s: a daemon is still running; end it first", s->options.runtime);
+		return -EBUSY;
+	}
+	r = end_leftovers(s);
+	if (r == 0)
+		runtime_clean(s);
+	return r;
+}
+
+/* What there is to do depends on who lives; -EALREADY: nothing. */
 static int run(struct start *s)
 {
 	struct spawning spawning = { .pid = -1, .sync = -1 };
-	bool broker = survivor_alive(s, SURVIVOR_BROKER), spawner = survivor_alive(s, SURVIVOR_SPAWNER);
-	int r;
+	bool broker = false, spawner = false;
+	int r = survivor_alive(s, SURVIVOR_BROKER, &broker);
 
-	if (broker && spawner) {
-		log_error("%s: already running", s->options.runtime);
-		return -EALREADY;
-	}
-	if (s->options.cleanup) {
-		if (broker || spawner) {
-			log_error("%s: a daemon is still running; end it first", s->options.runtime);
-			return -EBUSY;
-		}
-		cgroup_clean(s);
-		runtime_clean(s);
-		return 0;
-	}
+	if (r == 0)
+		r = survivor_alive(s, SURVIVOR_SPAWNER, &spawner);
+	if (r < 0)
+		return r;
+	if (s->options.cleanup)
+		return clean_up(s, broker || spawner);
+	if (broker && spawner)
+		return join_both(s);
 	if (broker)
 		return start_spawner(s);
 	if (spawner) {
@@ -213,7 +262,11 @@ static int check_or_run(struct start *s)
 		r = open_log(s);
 	if (r == 0)
 		r = runtime_open(s);
-	return r < 0 ? r : run(s);
+	if (r == 0)
+		r = run(s);
+	if (r == -EALREADY)
+		log_error("%s: already running", s->options.runtime);
+	return r;
 }
 
 /* The parent's half of --daemon: our child says 'k' on the pipe when it is about to become the broker, and the pipe closes

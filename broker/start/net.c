@@ -19,10 +19,10 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 
-/* pv<tag>-<index>: 12 bytes at most of the 15 there are. An index is below TABLE_NETWORKS: one byte, for the compiler. */
+/* pv<tag>-<index>: 14 bytes at most of the 15 there are. An index is below TABLE_NETWORKS: one byte, for the compiler. */
 static void host_name(const struct start *s, uint32_t index, char ret[IFNAMSIZ])
 {
-	(void)snprintf(ret, IFNAMSIZ, "pv%.6s-%hhu", s->tag, (unsigned char)index);
+	(void)snprintf(ret, IFNAMSIZ, "pv%.8s-%hhu", s->tag, (unsigned char)index);
 }
 
 /* What a start that failed half way may have left; the other end goes with it. */

@@ -91,20 +91,32 @@ static int walk(const char *path, int *ret_fd)
 }
 
 /* Interfaces and cgroups of two Posterns on one host must not meet; the path tells them apart. */
-static void make_tag(const char *path, char ret[7])
+static int make_tag(const char *path, char ret[TAG_BYTES])
 {
-	uint32_t hash = 2166136261u;
+	uint64_t hash = UINT64_C(14695981039346656037);
+	char copy[RUNTIME_PATH_MAX + 1], *save = NULL;
 
-	for (const char *c = path; *c != '\0'; c++)
-		hash = (hash ^ (uint8_t)*c) * 16777619u;
-	(void)snprintf(ret, 7, "%06x", (hash ^ hash >> 24) & 0xffffff);
+	/* However many slashes there are: the directory counts, not its spelling. Links are refused by walk(). */
+	(void)snprintf(copy, sizeof(copy), "%s", path);
+	for (char *name = strtok_r(copy, "/", &save); name != NULL; name = strtok_r(NULL, "/", &save)) {
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+			log_error("runtime directory %s: write it without \"%s\"", path, name);
+			return -EINVAL;
+		}
+		hash = (hash ^ '/') * UINT64_C(1099511628211);
+		for (const char *c = name; *c != '\0'; c++)
+			hash = (hash ^ (uint8_t)*c) * UINT64_C(1099511628211);
+	}
+	(void)snprintf(ret, TAG_BYTES, "%016llx", (unsigned long long)hash);
+	return 0;
 }
 
 int runtime_open(struct start *s)
 {
-	int r;
+	int r = make_tag(s->options.runtime, s->tag);
 
-	make_tag(s->options.runtime, s->tag);
+	if (r < 0)
+		return r;
 	(void)umask(022);
 	r = walk(s->options.runtime, &s->runtime);
 	if (r == 0)

@@ -13,6 +13,7 @@
 #include "broker/inherit.h"
 #include "policy/policy.h"
 
+#define TAG_BYTES 17
 #define RUNTIME_PATH_MAX 200 /* leaves room for the names below it */
 
 struct options {
@@ -26,7 +27,7 @@ struct start {
 	struct options options;
 	struct policy policy;
 	struct spawn_table table; /* becomes P_TABLE; its host part also BROKER_FD_HOST */
-	char tag[7];              /* from the runtime directory's path: names interfaces and cgroups */
+	char tag[TAG_BYTES];      /* from the runtime directory's path: names cgroups, its first eight interfaces */
 	int policy_fd, host_fd;
 	int runtime, private_dir, broker_dir; /* directories */
 	int listen, broker_rendezvous, spawner_rendezvous;
@@ -50,8 +51,9 @@ int table_same(const struct spawn_table *running, const struct spawn_table *want
 int memfd_make(const char *name, int *ret_fd);          /* 0400, close-on-exec, empty */
 int memfd_fill(int fd, const void *bytes, size_t size); /* once: sealed after it */
 
-/* ids.c: the lock on the id range */
+/* ids.c: the lock on the id range, and what the lock does not know: that nobody of an earlier start still has an id */
 int ids_lock(struct start *s);
+int ids_unused(const struct start *s);
 
 /* host.c: what this machine can do */
 void host_load_modules(void);
@@ -71,13 +73,13 @@ void runtime_clean(struct start *s);
 
 /* survivors.c: who of an earlier start is still alive */
 enum survivor { SURVIVOR_BROKER, SURVIVOR_SPAWNER };
-bool survivor_alive(const struct start *s, enum survivor who);
-int survivor_join(struct start *s, enum survivor who); /* fills s->p and s->table from what it kept */
+int survivor_alive(const struct start *s, enum survivor who, bool *ret_alive);
+int survivor_join(struct start *s, enum survivor who); /* fills s->p and s->table; -EALREADY: it has a partner */
 
 /* cgroup.c */
-int cgroup_prepare(struct start *s, bool fresh); /* delegated directories; fresh: what an earlier P left is killed */
+int cgroup_end_leftovers(const struct start *s); /* what an earlier P left is killed; its groups are removed */
+int cgroup_prepare(struct start *s, bool fresh); /* delegated directories */
 void cgroup_enter(const struct start *s, pid_t pid);
-void cgroup_clean(const struct start *s);
 
 /* template.c: what a sandbox sees as its root; in a private mount namespace, ends inside it */
 int template_enter(const struct start *s);

@@ -33,12 +33,19 @@ static int reach(const struct start *s, enum survivor who)
 	return fd_take(&fd);
 }
 
-bool survivor_alive(const struct start *s, enum survivor who)
+/* Dead is only who left no socket, or one that nobody listens at. A full backlog is somebody alive, too; anything else
+ * (no descriptor, no memory) says nothing about the daemon, and to take a living one for dead would end its sandboxes. */
+int survivor_alive(const struct start *s, enum survivor who, bool *ret_alive)
 {
 	cleanup_fd int fd = reach(s, who);
 
-	/* A full backlog is somebody alive, too. */
-	return fd >= 0 || fd == -EAGAIN;
+	if (fd < 0 && fd != -EAGAIN && fd != -ENOENT && fd != -ECONNREFUSED) {
+		log_error("%s/private/%s: cannot tell whether its daemon lives: %s", s->options.runtime, names[who],
+			  strerror(-fd));
+		return fd;
+	}
+	*ret_alive = fd >= 0 || fd == -EAGAIN;
+	return 0;
 }
 
 static int take_table(struct start *s)
@@ -72,21 +79,24 @@ int survivor_join(struct start *s, enum survivor who)
 		   : wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing, &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
 	if (r == 0)
 		r = wire_recv(fd, &session, &in);
-	if (r != 1 || in.kind != WIRE_REPLY) {
+	if (r == 1 && in.kind != WIRE_REPLY) {
+		wire_in_close(&in);
+		return -EALREADY;
+	}
+	if (r != 1) {
 		log_error("%s lives but does not take a new partner: %s", names[who],
 			  r == -EPROTO ? in.why
 			  : r < 0      ? strerror(-r)
-			  : r == 0     ? "it hung up"
-				       : "its old one is not dead yet");
-		if (r == 1)
-			wire_in_close(&in);
+				       : "it hung up");
 		return -EBUSY;
 	}
 	/* P_INIT is ours: a program that was updated is used from now on. */
 	for (int i = 0; i < P_COUNT; i++)
 		if ((in.msg.joined.present & 1u << i) != 0) {
-			if (i != P_INIT)
+			if (i != P_INIT) {
+				fd_close(&s->p[i]); /* of the other one, when both are joined */
 				s->p[i] = fd_take(&in.fds[next]);
+			}
 			next++;
 		}
 	log_notice("%s lives and keeps %u sandboxes", names[who], in.msg.joined.leases);
