@@ -129,10 +129,10 @@ def kill_wait(pid, signum=signal.SIGKILL, seconds=5):
 
 def tag_of(runtime):
     """What interfaces and cgroups of the Postern with this runtime directory have in their names (broker/start/runtime.c)."""
-    value = 2166136261
+    value = 14695981039346656037
     for byte in runtime.encode():
-        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
-    return "%06x" % ((value ^ value >> 24) & 0xFFFFFF)
+        value = ((value ^ byte) * 1099511628211) & 0xFFFFFFFFFFFFFFFF
+    return "%016x" % value
 
 
 def in_child(function, *args):
@@ -369,7 +369,7 @@ class Host:
 
     def left_after_stop(self):
         left = ["process %d %s" % (p, comm(p)) for p in self.own_processes()]
-        left += ["link " + name for name in links() if self.tag in name]
+        left += ["link " + name for name in links() if self.tag[:8] in name]
         # The empty group that root made for this runtime stays, as its runtime directory does.
         left += ["cgroup " + path for path in self.cgroups() if re.search(r"/x\d+", path)]
         for line in open("/proc/self/mountinfo", encoding="utf-8"):
@@ -423,7 +423,7 @@ class Host:
             "daemons": {broker, spawner},
             "children of the spawner": set(children(spawner)),
             "switch links": set(self.switch_links()),
-            "host links": {name for name in links() if self.tag in name},
+            "host links": {name for name in links() if self.tag[:8] in name},
             "cgroups": self.cgroups(),
             "mounts of the host": mounts("self"),
             "mounts of the spawner": mounts(spawner),
