@@ -9,7 +9,8 @@ import harness  # noqa: E402
 
 # On a host with cgroup v1 each launch moves a process into its groups, and the kernel waits for an RCU grace period (some
 # 10 ms) whenever the last move was a while ago. To tell that from our own work, a second Postern runs where v1 is hidden.
-WITHOUT_V1 = ("unshare", "-m", "sh", "-c", 'for g in /sys/fs/cgroup/*; do case $g in */unified) ;; *) umount "$g" 2>/dev/null ;; esac; '
+WITHOUT_V1 = ("unshare", "-m", "sh", "-c",
+              'for g in /sys/fs/cgroup/*; do case $g in */unified) ;; *) umount "$g" 2>/dev/null ;; esac; '
               'done; exec "$@"', "sh")
 ROUND = 50        # samples taken of one thing before the next has its turn: slow drifts hit all alike
 LAUNCHES = 100
@@ -54,7 +55,8 @@ def launches(host, plain, bench):
     commands |= {
         "clone3+execve, same namespaces (floor)": ([bench, "floor", str(ROUND), first, "own"], None),
         "clone3+execve, same namespaces but net (floor)": ([bench, "floor", str(ROUND), first, "shared"], None),
-        "bwrap --unshare-all": ([bench, "spawn", str(ROUND), "/usr/bin/bwrap", "--unshare-all", "--ro-bind", "/", "/", first],
+        "bwrap --unshare-all": ([bench, "spawn", str(ROUND), "/usr/bin/bwrap", "--unshare-all", "--ro-bind", "/", "/",
+                                 first],
                                 alice),
         "fork+execve": ([bench, "spawn", str(ROUND), first], alice),
     }

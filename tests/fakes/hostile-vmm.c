@@ -482,6 +482,21 @@ static long try_connect(char **a)
 	return err(connect(fd, (struct sockaddr *)&sun, len));
 }
 
+/* A meeting place in the network namespace; stays open. */
+static long try_listen(char **a)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(a[0]));
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	if (fd < 0)
+		return -errno;
+	strncpy(sun.sun_path + 1, a[0], sizeof(sun.sun_path) - 2);
+	if (bind(fd, (struct sockaddr *)&sun, len) < 0)
+		return -errno;
+	return err(listen(fd, 5));
+}
+
 static long try_ioctl(char **a)
 {
 	return err(ioctl((int)number(a[0]), (unsigned long)number(a[1]), number(a[2])));
@@ -685,6 +700,7 @@ static const struct attack {
 	{ "readv", try_readv },
 	{ "socket", try_socket },
 	{ "connect", try_connect },
+	{ "listen", try_listen },
 	{ "ioctl", try_ioctl },
 	{ "kvm", try_kvm },
 	{ "ifreq", try_ifreq },

@@ -30,8 +30,8 @@ FIRST_UID, UID_COUNT = 0x71000000, 0x10000
 SLOTS = 16
 P_FIRST = 8    # broker/inherit.h: SPAWNER_FD_P_FIRST
 P_SWITCH = 2   # ... and the switch namespace's place after it
-# For builds with sanitizers: an error ends the process, so that some case notices. Leaks are the unit tests' business: to look
-# for them at exit one must be able to trace oneself, which none of these programs allows.
+# For builds with sanitizers: an error ends the process, so that some case notices. Leaks are the unit tests' business: to
+# look for them at exit one must be able to trace oneself, which none of these programs allows.
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 CAP_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
@@ -128,7 +128,7 @@ def kill_wait(pid, signum=signal.SIGKILL, seconds=5):
 
 
 def tag_of(runtime):
-    """What interfaces and cgroups of the Postern with this runtime directory have in their names (broker/start/runtime.c)."""
+    """What interfaces and cgroups of the Postern with this runtime directory have in their names: broker/start/runtime.c."""
     value = 14695981039346656037
     for byte in runtime.encode():
         value = ((value ^ byte) * 1099511628211) & 0xFFFFFFFFFFFFFFFF
@@ -225,7 +225,8 @@ class Host:
         self.broker_program = os.path.join(prefix, "sbin/postern-broker")
         if self.fault:  # never installed by the build
             for source, target in (("broker/start/postern-start-fault", self.start_program),
-                                   ("broker/spawner/postern-spawner-fault", os.path.join(self.libexec, "postern-spawner-fault")),
+                                   ("broker/spawner/postern-spawner-fault",
+                                    os.path.join(self.libexec, "postern-spawner-fault")),
                                    ("broker/init/postern-init-fault", os.path.join(self.libexec, "postern-init-fault"))):
                 shutil.copy(os.path.join(self.build, source), target)
         # Hostile programs lie in a directory of their own that the policy binds into the template.
@@ -317,7 +318,8 @@ class Host:
 
     def trouble(self):
         lines = [line for line in self.log_tail(200).splitlines() if " audit " not in line or "verdict=OK" not in line]
-        return "log of the broker and the spawner:\n" + "\n".join(line for line in lines[-12:] if "detail=\"clean" not in line)
+        return "log of the broker and the spawner:\n" + "\n".join(
+            line for line in lines[-12:] if "detail=\"clean" not in line)
 
     def _daemon(self, name):
         """The one process of this runtime that runs this installed program."""
@@ -498,7 +500,8 @@ class Host:
 
     def ok(self, *args, **more):
         done = self.cli(*args, **more)
-        tap.true(done.returncode == 0, "postern %s: status %d, %s%s" % (" ".join(args), done.returncode, done.stdout, done.stderr))
+        tap.true(done.returncode == 0, "postern %s: status %d, %s%s" % (" ".join(args), done.returncode, done.stdout,
+            done.stderr))
         return done.stdout
 
     def json(self, *args, **more):
@@ -746,7 +749,8 @@ def main(**options):
         left = host.stop()
         tap.equal(left, [], "left after the end of Postern")
         # init has no environment, so its sanitizers only write; that lands in the log.
-        found = [line for line in host.log_tail(100000).splitlines() if "runtime error:" in line or "ERROR: AddressSanitizer" in line]
+        found = [line for line in host.log_tail(100000).splitlines() if "runtime error:" in line or
+                 "ERROR: AddressSanitizer" in line]
         tap.equal(found, [], "what sanitizers found")
 
     tap.case(nothing_is_left)

@@ -80,7 +80,8 @@ def foreground_ends_with_its_guest(host):
 @case
 def options_without_a_file(host):
     before = host.snapshot()
-    host.ok("run", "--hypervisor", "mock", "--memory", "16M", "--net", "lan", "--net", "lan2", "--name", "nofile", "--detach")
+    host.ok("run", "--hypervisor", "mock", "--memory", "16M", "--net", "lan", "--net", "lan2", "--name", "nofile",
+            "--detach")
     lease = host.leases_of(ALICE)[0]
     tap.equal([n["network"] for n in lease["nics"][: lease["nic_count"]]], ["lan", "lan2"], "networks")
     tap.true(lease["nics"][1]["ip"] >> 8 == 10 << 16 | 98 << 8 | host.slot * 4 + 1, "a pinned address of the network")
@@ -197,8 +198,10 @@ def bad_input(host):
 @case
 def bad_command_lines(host):
     for words, status in (
-        (["frobnicate"], "USAGE"), (["run", "--frobnicate"], "USAGE"), (["run", "-x"], "USAGE"), (["run", "/nonexistent.json"], "FILE"),
-        (["status"], "USAGE"), (["status", "nobody"], "NOT_FOUND"), (["kill", "nobody"], "NOT_FOUND"), (["ps", "extra"], "USAGE"),
+        (["frobnicate"], "USAGE"), (["run", "--frobnicate"], "USAGE"), (["run", "-x"], "USAGE"),
+        (["run", "/nonexistent.json"], "FILE"),
+        (["status"], "USAGE"), (["status", "nobody"], "NOT_FOUND"), (["kill", "nobody"], "NOT_FOUND"),
+        (["ps", "extra"], "USAGE"),
         (["run", "--memory", "lots"], "USAGE"), (["run", "--memory"], "USAGE"), (["logs", "nobody"], "NOT_FOUND"),
         (["receipt", "00000000"], "NOT_FOUND"), (["console", "nobody"], "NOT_FOUND"), (["stop"], "USAGE"),
         (["status", "../../etc"], "NOT_FOUND"), (["status", "\x1b[31m"], "NOT_FOUND"),
@@ -213,7 +216,8 @@ def bad_command_lines(host):
 def broken_specs(host):
     """Text that is not a spec: one line with the place, whatever it is."""
     for text in (b"", b"{", b"[]", b"null", b'{"memory": 16, "memory": 17}', b'{"memory": 1e999}', b"\xff\xfe", b"{}" * 2,
-                 b'{"disks": {}}', b'{"nics": [1]}', b"[" * 100000, b'{"name": "' + b"a" * 100000 + b'"}', b'{"a\\u0000b": 1}'):
+                 b'{"disks": {}}', b'{"nics": [1]}', b"[" * 100000, b'{"name": "' + b"a" * 100000 + b'"}',
+                 b'{"a\\u0000b": 1}'):
         path = host.user_file(ALICE, "spec-broken.json", text)
         done = host.cli("check", path)
         tap.equal(done.returncode, EXIT["USAGE"], "%r: %s" % (text[:30], done.stderr))

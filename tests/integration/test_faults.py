@@ -60,7 +60,8 @@ def by_cli(host, step, reached):
     """The same through `postern run`: one line that says which step, its exit status."""
     nics = [{"type": "tap", "network": "lan2"}] if WAYS[0] in reached else []
     kernel = host.user_file(harness.ALICE, "spec-kernel", b"kernel")
-    done = host.cli("run", host.spec(nics=nics, kernel=kernel, kernel_only=True, accel="auto" if nics else "tcg"), "--detach")
+    done = host.cli("run", host.spec(nics=nics, kernel=kernel, kernel_only=True, accel="auto" if nics else "tcg"),
+                    "--detach")
     tap.equal(done.returncode, harness.EXIT["LAUNCH"], "exit status of run: " + done.stderr)
     tap.equal(done.stderr.count("\n"), 1, "one line: " + done.stderr)
     tap.true(wire.T.step_texts[step] in done.stderr, "the line says \"%s\": %s" % (wire.T.step_texts[step], done.stderr))

@@ -102,7 +102,8 @@ def quotas_count_down_again(host):
                 except harness.wire.Refused as why:
                     refused = why
                     break
-            tap.equal((len(held), refused and refused.code, refused and refused.number), (64, "QUOTA_SANDBOXES_USER", 64), "the limit")
+            tap.equal((len(held), refused and refused.code, refused and refused.number), (64, "QUOTA_SANDBOXES_USER", 64),
+                      "the limit")
             pid = held[0].lease["init_pid"]
             held.pop(0).close()
             tap.wait_for(lambda: not harness.alive(pid), "one ended")

@@ -49,7 +49,8 @@ def spawner_has_nothing_here(host):
     pid = host.spawner
     tap.equal(harness.uids(pid), [SPAWN_UID] * 4, "uids, seen from here")
     for kind in ("user", "mnt", "net"):
-        tap.true(harness.namespace(pid, kind) != harness.namespace("self", kind), "its %s namespace is not the host's" % kind)
+        tap.true(harness.namespace(pid, kind) != harness.namespace("self", kind),
+                 "its %s namespace is not the host's" % kind)
     mapped = [tuple(map(int, line.split())) for line in open("/proc/%d/uid_map" % pid, encoding="ascii")]
     tap.equal(sorted(mapped), [(0, SPAWN_UID, 1), (host.first_uid, host.first_uid, harness.UID_COUNT)], "P's uids")
     mapped = [tuple(map(int, line.split())) for line in open("/proc/%d/gid_map" % pid, encoding="ascii")]
@@ -60,7 +61,7 @@ def spawner_has_nothing_here(host):
 
 @case
 def spawners_namespace_reaches_nothing(host):
-    """A process that root puts where the spawner is, with all of P's capabilities and no filter: still nothing of the host."""
+    """A process that root puts where the spawner is, with all of P's capabilities and no filter: nothing of the host."""
     pid = host.spawner
     read, write = os.pipe()
     child = os.fork()
@@ -76,7 +77,8 @@ def spawners_namespace_reaches_nothing(host):
     with os.fdopen(read, "rb") as f:
         results = f.read().decode()
     os.waitpid(child, 0)
-    expected = {"shadow": "no", "setuid 1000": "EINVAL", "setuid 0 of the host": "EINVAL", "kill init": "EPERM", "host net": "EPERM",
+    expected = {"shadow": "no", "setuid 1000": "EINVAL", "setuid 0 of the host": "EINVAL", "kill init": "EPERM",
+                "host net": "EPERM",
                 "host mnt": "EPERM", "host user": "EPERM", "mknod": "EPERM", "capable here": "OK"}
     tap.equal(eval(results), expected, "what P's root may do")
 

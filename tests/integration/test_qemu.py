@@ -16,7 +16,8 @@ MARK = b"postern block test %016d " % 42
 
 
 def prepare(host):
-    done = subprocess.run([os.path.join(harness.ROOT, "tools/guest")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([os.path.join(harness.ROOT, "tools/guest")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True)
     if done.returncode != 0:
         raise tap.Skip("tools/guest: " + done.stderr.strip().splitlines()[-1])
     for name in ("vmlinuz", "initrd.img"):
@@ -47,7 +48,8 @@ def linux_with_block_images_and_a_tap(host):
         "printf written-by-guest | dd of=/dev/vdb bs=512 seek=8 conv=notrunc,fsync 2>/dev/null || echo REFUSED",
         "ping -c 2 -W 5 %s.1 && echo PINGED" % host.subnet))
     # No double quote may be in it: they hold the command line's value together.
-    done = host.cli("run", linux(host, command, "poweroff", disks=[{"path": disk}, {"path": fixed, "readonly": True}]), timeout=120)
+    done = host.cli("run", linux(host, command, "poweroff", disks=[{"path": disk}, {"path": fixed, "readonly": True}]),
+                    timeout=120)
     tap.equal(done.returncode, 0, "status of run: %s\n%s" % (done.stderr, done.stdout[-2000:]))
     for wanted in ("GUEST-READY", "READ " + MARK.decode().strip(), "WROTE", "REFUSED", "PINGED"):
         tap.true(wanted in done.stdout, "%s is on the console:\n%s" % (wanted, done.stdout[-2000:]))
@@ -84,7 +86,8 @@ def linux_detached_and_stopped(host):
     for task in os.listdir("/proc/%d/task" % vmm):
         found = harness.status(vmm, task)
         tap.equal(found["Seccomp"].strip(), "2", "seccomp of thread %s" % found["Name"].strip())
-        tap.equal([int(found[name], 16) for name in harness.CAP_SETS], [0] * 5, "capabilities of thread " + found["Name"].strip())
+        tap.equal([int(found[name], 16) for name in harness.CAP_SETS], [0] * 5,
+                  "capabilities of thread " + found["Name"].strip())
     started = time.monotonic()
     host.ok("stop", "tux", timeout=60)
     tap.true(time.monotonic() - started < 9, "it powered off by ACPI, before the grace of 10 s was over")
@@ -97,7 +100,8 @@ def linux_detached_and_stopped(host):
 def D32_image_metadata_means_nothing(host):
     """A qcow2 that names /etc/shadow as its backing file is, given as a disk, its own bytes and nothing else."""
     image = host.user_file(ALICE, "evil.img")
-    subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/shadow", "-F", "raw", image, "1M"], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/shadow", "-F", "raw", image, "1M"],
+                   check=True)
     with open(image, "r+b") as f:
         f.truncate(1 << 20)
     os.chown(image, ALICE, ALICE)
@@ -119,7 +123,8 @@ def payload_under_real_kvm(host):
     kernel = host.user_file(ALICE, "payload", open(os.path.join(host.build, "tests/guest/kvm-payload.elf"), "rb").read())
     spec = host.spec(hypervisor="qemu", kernel=kernel, kernel_only=True, accel="kvm", machine="microvm", memory=32)
     host.ok("run", spec, "--detach", "--name", "kvm")
-    tap.wait_for(lambda: "KVM-PAYLOAD-OK pvh" in host.ok("logs", "kvm", "--console"), "the banner is on the console", 20, 0.2)
+    tap.wait_for(lambda: "KVM-PAYLOAD-OK pvh" in host.ok("logs", "kvm", "--console"), "the banner is on the console", 20,
+                 0.2)
     state = host.json("status", "kvm")
     tap.true(state["accel"].startswith("kvm"), "accelerator: " + state["accel"])
     lease = host.leases_of(ALICE)[0]
@@ -156,7 +161,8 @@ def kvm_under_tcg_is_the_same_payload(host):
     kernel = host.user_file(ALICE, "payload", open(os.path.join(host.build, "tests/guest/kvm-payload.elf"), "rb").read())
     spec = host.spec(hypervisor="qemu", kernel=kernel, kernel_only=True, accel="tcg", machine="microvm", memory=32)
     host.ok("run", spec, "--detach", "--name", "tcg")
-    tap.wait_for(lambda: "KVM-PAYLOAD-OK pvh" in host.ok("logs", "tcg", "--console"), "the banner is on the console", 20, 0.2)
+    tap.wait_for(lambda: "KVM-PAYLOAD-OK pvh" in host.ok("logs", "tcg", "--console"), "the banner is on the console", 20,
+                 0.2)
     lease = host.leases_of(ALICE)[0]
     (vmm,) = harness.children(lease["init_pid"])
     tap.true(not any("kvm" in link for link in harness.fds(vmm).values()), "no KVM descriptor when TCG was asked for")

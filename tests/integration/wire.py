@@ -185,7 +185,10 @@ class Session:
         send_raw(self.sock, message(op, values, sequence=self.sequence), fds)
 
     def call(self, op, values=None, fds=(), timeout=10):
-        self.send(op, values, fds)
+        try:
+            self.send(op, values, fds)
+        except BrokenPipeError:  # whoever has no rule is told so unasked, and the connection ends
+            pass
         name, kind, sequence, reply, got = recv(self.sock, timeout)
         if kind == ERROR:
             raise Refused(reply)

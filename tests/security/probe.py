@@ -68,7 +68,8 @@ def enter(pid, pidfd=-1):
     for name in ("root", "cwd", "exe"):
         found["readlink " + name] = attempt(os.readlink, "/proc/%d/%s" % (pid, name))
         found["open " + name] = attempt(os.open, "/proc/%d/%s" % (pid, name), os.O_PATH)
-    for name in ("mem", "environ", "maps", "smaps", "auxv", "io", "stack", "syscall", "pagemap", "fd", "fdinfo", "map_files"):
+    for name in ("mem", "environ", "maps", "smaps", "auxv", "io", "stack", "syscall", "pagemap", "fd", "fdinfo",
+                 "map_files"):
         found["open " + name] = attempt(os.open, "/proc/%d/%s" % (pid, name), os.O_RDONLY)
     for name in ("mem", "oom_score_adj", "uid_map", "gid_map", "setgroups", "attr/exec", "timerslack_ns", "coredump_filter",
                  "clear_refs"):

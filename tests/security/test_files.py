@@ -16,8 +16,8 @@ from harness import ALICE, BOB  # noqa: E402
 from tap import case  # noqa: E402
 
 
-TRACED = ("chmod fchmodat fchmodat2 chown lchown fchownat setxattr lsetxattr setxattrat removexattr lremovexattr open openat openat2 "
-          "bind connect").split()
+TRACED = ("chmod fchmodat fchmodat2 chown lchown fchownat setxattr lsetxattr setxattrat removexattr lremovexattr "
+          "open openat openat2 bind connect").split()
 
 
 def victim_of(host):
@@ -35,7 +35,8 @@ def picture(top):
     found = {}
     for path in [top, *sorted(harness.files_below(top))]:
         s = os.lstat(path)
-        found[path] = (s.st_mode, s.st_uid, s.st_gid, s.st_size, open(path, "rb").read() if stat.S_ISREG(s.st_mode) else None)
+        found[path] = (s.st_mode, s.st_uid, s.st_gid, s.st_size,
+                       open(path, "rb").read() if stat.S_ISREG(s.st_mode) else None)
     return found
 
 
@@ -43,7 +44,8 @@ def plants(top, path):
     """What somebody could have put where a name is going to be made."""
     return {
         "link to a file": lambda name: os.symlink(path, name), "link to a directory": lambda name: os.symlink(top, name),
-        "dangling link": lambda name: os.symlink(os.path.join(top, "new"), name), "hard link": lambda name: os.link(path, name),
+        "dangling link": lambda name: os.symlink(os.path.join(top, "new"), name),
+        "hard link": lambda name: os.link(path, name),
         "fifo": os.mkfifo, "directory": os.mkdir, "file": lambda name: open(name, "w", encoding="ascii").close(),
     }
 
@@ -94,8 +96,10 @@ def D01_planted_names_in_the_runtime_directory(host):
 
 def _start_and_stop(host, runtime):
     """Start with this runtime directory; "refused" when that is the answer, in one line, else stop again."""
-    process = subprocess.Popen([host.start_program, "--runtime", runtime, "--policy", host.policy_path, "--stop-sandboxes-on-exit"],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/")
+    process = subprocess.Popen([host.start_program, "--runtime", runtime, "--policy", host.policy_path,
+                                "--stop-sandboxes-on-exit"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               cwd="/")
     socket_path = os.path.join(runtime, "broker.sock")
     end = time.monotonic() + 10
     while process.poll() is None and time.monotonic() < end:
@@ -144,13 +148,14 @@ def D02_nothing_is_changed_by_path(host):
     bad = []
     for line in lines:
         found = by_path.search(line)
-        # With AT_EMPTY_PATH, or on "" of a descriptor, it is not by path. The template under construction has no other reader:
+        # With AT_EMPTY_PATH, or on "" of a descriptor, it is not by path. The template being built has no other reader:
         # but there too the descriptor is at hand, so it is no excuse.
         if found and "AT_EMPTY_PATH" not in line:
             bad.append(line)
     tap.equal(bad, [], "changes of mode, owner or label by path")
     # While it serves, the broker opens nothing that a client named: no file at all but its id counter and devices.
-    broker = [line for line in lines[launched:] if re.search(r"\bopenat?\(", line) and "hostile" not in line and _of_broker(line, lines)]
+    broker = [line for line in lines[launched:] if re.search(r"\bopenat?\(", line) and "hostile" not in line and
+              _of_broker(line, lines)]
     tap.true(all(re.search(r'"(/dev/(vhost-net|vhost-vsock|kvm)|ids[^"/]*|[^"/]*\.new)"', line) for line in broker),
              "what the broker opened while it served: %s" % broker[:5])
 
@@ -230,11 +235,13 @@ def planted_names_in_the_users_directory(host):
 def D05_programs_are_the_administrators(host):
     """Whatever a user writes into a spec, the program that runs is the one the policy names; a path is not even a value."""
     evil = host.user_file(ALICE, "evil", b"#!/bin/sh\ntouch /tmp/evil\n", 0o755)
-    for fields in ({"hypervisor": evil}, {"hypervisor": "../evil"}, {"path": evil}, {"hypervisor_path": evil}, {"binary": evil},
+    for fields in ({"hypervisor": evil}, {"hypervisor": "../evil"}, {"path": evil}, {"hypervisor_path": evil},
+                   {"binary": evil},
                    {"machine": evil}, {"args": ["-x"]}, {"env": {"LD_PRELOAD": evil}}):
         done = host.cli("run", host.spec(**fields), "--detach")
         tap.equal(done.returncode, harness.EXIT["USAGE"], "%s: %s" % (fields, done.stderr))
-    done = host.cli("run", host.spec(), "--detach", "--name", "env", env={"LD_PRELOAD": evil, "POSTERN_LIBEXECDIR": host.homes[ALICE]})
+    done = host.cli("run", host.spec(), "--detach", "--name", "env",
+                    env={"LD_PRELOAD": evil, "POSTERN_LIBEXECDIR": host.homes[ALICE]})
     tap.equal(done.returncode, 0, "run with an environment full of paths: " + done.stderr)
     lease = host.leases_of(ALICE)[0]
     (vmm,) = harness.children(lease["init_pid"])
@@ -273,13 +280,15 @@ def policy_files_that_others_could_have_written(host):
     content = open(host.policy_path, "rb").read()
 
     def refused(what):
-        done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
         tap.true(done.returncode != 0 and done.stdout.count("\n") == 1, "%s: %d %s" % (what, done.returncode, done.stdout))
 
     with open(path, "wb") as f:
         f.write(content)
     os.chmod(path, 0o644)
-    done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([host.broker_program, "--check-policy", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True)
     tap.equal(done.returncode, 0, "the good one: " + done.stderr)
     for mode in (0o664, 0o646, 0o666):
         os.chmod(path, mode)

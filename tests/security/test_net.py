@@ -79,9 +79,11 @@ def a_pinned_address_is_the_only_one(host):
 @case
 def K14_isolated_sandboxes_hear_nothing_of_each_other(host):
     """A broadcast of one does not arrive at the other, whoever's it is."""
-    with host.launch("hostile", ["hear:%d:2500" % SLOT_TAP], nics=[{"network": "lan", "queues": 1}], uid=harness.BOB) as listener:
+    with host.launch("hostile", ["hear:%d:2500" % SLOT_TAP], nics=[{"network": "lan", "queues": 1}],
+                     uid=harness.BOB) as listener:
         listener_mac = mac_of(listener)
-        ask(host, "lan", lambda one: [w for _ in range(3) for w in arp(one, mac_of(one), host.subnet + ".52", host.subnet + ".53")])
+        ask(host, "lan",
+            lambda one: [w for _ in range(3) for w in arp(one, mac_of(one), host.subnet + ".52", host.subnet + ".53")])
         out = listener.output()
     tap.true('"r":"ETIMEDOUT"' in out, "what %s heard: %s" % (listener_mac, out))
 

@@ -56,7 +56,8 @@ def K09_daemons_are_out_of_reach(host):
             results = probe.as_uid(uid, probe.enter, pid)
             tap.equal(probe.succeeded(results), [], "what uid %d can do to %s" % (uid, harness.comm(pid)))
     # Nor one daemon to the other, though the broker holds P's descriptors.
-    tap.equal(probe.succeeded(probe.as_uid(harness.BROKER_UID, probe.enter, host.spawner)), [], "the broker's uid to the spawner")
+    tap.equal(probe.succeeded(probe.as_uid(harness.BROKER_UID, probe.enter, host.spawner)), [],
+              "the broker's uid to the spawner")
 
 
 @case
@@ -72,7 +73,8 @@ def K10_nobody_becomes_a_sandbox_uid(host):
         if os.path.exists(database):
             for line in open(database, encoding="utf-8"):
                 first, count = map(int, line.split(":")[1:3])
-                tap.true(first + count <= host.first_uid or first >= host.first_uid + harness.UID_COUNT, "%s: %s" % (database, line))
+                tap.true(first + count <= host.first_uid or first >= host.first_uid + harness.UID_COUNT,
+                         "%s: %s" % (database, line))
 
 
 def _map(inside, outside, count):
@@ -181,12 +183,12 @@ def K18_a_users_own_namespaces_do_not_starve_others(host):
 
 @case
 def D28_identity_is_that_of_connect(host):
-    """The process that connected becomes root's by executing a set-uid program, session in hand: it is still CAROL's."""
+    """The process that connected becomes root's by executing a set-uid program, session in hand: it is still BOB's."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     keyboard, typed = os.pipe()
 
-    def carol():
-        become(harness.CAROL)
+    def bob():
+        become(BOB)
         s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         s.connect(host.socket)
         socket.send_fds(there, [b"x"], [s.fileno()])
@@ -195,16 +197,18 @@ def D28_identity_is_that_of_connect(host):
         os.set_inheritable(s.fileno(), True)
         os.execv("/bin/su", ["su", "-c", "true"])  # waits for a password that never comes
 
-    pid = harness.in_child(carol)
+    pid = harness.in_child(bob)
     try:
         _, fds, _, _ = socket.recv_fds(here, 1, 1)
-        with socket.socket(fileno=fds[0]) as session:
+        with socket.socket(fileno=fds[0]) as session, host.launch("hostile", ["hold"], uid=ALICE) as launch:
             tap.wait_for(lambda: harness.uids(pid)[1:2] == [0], "the peer is root's now")
             wire.send_raw(session, wire.message("HELLO", {"version": 1}))
             tap.equal(wire.recv(session)[1], wire.REPLY, "HELLO")
-            wire.send_raw(session, wire.message("HOST", sequence=2))
+            # Root may end what is ALICE's, BOB may not.
+            wire.send_raw(session, wire.message("KILL", {"uuid": launch.uuid}, sequence=2))
             _, kind, _, values, _ = wire.recv(session)
-            tap.equal((kind, wire.T.errors[values.get("code", 0)]), (wire.ERROR, "NOT_ALLOWED"), "CAROL's session in root's process")
+            tap.equal((kind, wire.T.errors[values.get("code", 0)]), (wire.ERROR, "NOT_FOUND"), "BOB's session in root's process")
+            tap.true(harness.alive(launch.lease["init_pid"]), "ALICE's sandbox lives")
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -219,7 +223,8 @@ def D31_the_controller_has_no_capability_either(host):
     """Started with inheritable and ambient capabilities by a careless parent: they go nowhere."""
     spec = host.spec()
     done = subprocess.run(
-        ["setpriv", "--reuid", str(ALICE), "--regid", str(ALICE), "--clear-groups", "--inh-caps", "+net_raw,+chown", "--ambient-caps",
+        ["setpriv", "--reuid", str(ALICE), "--regid", str(ALICE), "--clear-groups", "--inh-caps", "+net_raw,+chown",
+         "--ambient-caps",
          "+net_raw,+chown", host.bin, "run", spec, "--detach", "--name", "caps"],
         env=host.env(ALICE), cwd=host.homes[ALICE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     tap.equal(done.returncode, 0, "run: " + done.stderr)
@@ -228,9 +233,11 @@ def D31_the_controller_has_no_capability_either(host):
         (vmm,) = harness.children(lease["init_pid"])
         for pid in (lease["init_pid"], vmm):
             found = harness.status(pid)
-            tap.equal([int(found[name], 16) for name in harness.CAP_SETS], [0] * 5, "capability sets of " + harness.comm(pid))
+            tap.equal([int(found[name], 16) for name in harness.CAP_SETS], [0] * 5,
+                      "capability sets of " + harness.comm(pid))
         found = harness.status(host.controllers()[0])
-        tap.equal([int(found[n], 16) for n in ("CapInh", "CapPrm", "CapEff", "CapAmb")], [0] * 4, "capability sets of the controller")
+        tap.equal([int(found[n], 16) for n in ("CapInh", "CapPrm", "CapEff", "CapAmb")], [0] * 4,
+                  "capability sets of the controller")
     finally:
         host.ok("kill", "caps")
 

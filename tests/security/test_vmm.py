@@ -27,7 +27,8 @@ TAP_WORDS += ["ioctl:16:%#x:%s" % (request, argument) for request, argument in (
     (TUNSETCARRIER, "buf"), (TUNSETSTEERINGEBPF, "buf"), (TUNSETFILTEREBPF, "buf"), (TUNATTACHFILTER, "buf"),
     (TUNDETACHFILTER, 0), (TUNSETIFINDEX, "buf"), (TUNSETQUEUE, "buf"), (TUNSETDEBUG, 1), (TUNSETTXFILTER, "buf"),
     (TUNSETNOCSUM, 1), (SIOCGSKNS, 0))]
-TAP_WORDS += ["ifreq:16:%#x:tap0:mac" % SIOCSIFHWADDR, "ifreq:16:%#x:tap0:0" % SIOCSIFFLAGS, "ifreq:16:%#x:tap0:0" % SIOCSIFADDR,
+TAP_WORDS += ["ifreq:16:%#x:tap0:mac" % SIOCSIFHWADDR, "ifreq:16:%#x:tap0:0" % SIOCSIFFLAGS,
+              "ifreq:16:%#x:tap0:0" % SIOCSIFADDR,
               "ifreq:16:%#x:tap0:0" % SIOCSIFNAME]
 
 
@@ -83,14 +84,16 @@ def kernel_interfaces_are_closed(host):
 def machine_wide_calls_kill(host):
     for hypervisor in ("hostile", "hostile-qemu"):
         results = attacks.run(host, attacks.DEADLY, hypervisor)
-        tap.equal({w: r for w, r in results.items() if r != "SIGSYS"}, {}, "machine-wide calls that did not kill " + hypervisor)
+        tap.equal({w: r for w, r in results.items() if r != "SIGSYS"}, {},
+                  "machine-wide calls that did not kill " + hypervisor)
 
 
 @case
 def D34_other_gates_kill(host):
     for hypervisor in ("hostile", "hostile-qemu"):
         results = attacks.run(host, attacks.OTHER_GATES, hypervisor)
-        tap.equal({w: r for w, r in results.items() if r != "SIGSYS"}, {}, "i386 and x32 calls that did not kill " + hypervisor)
+        tap.equal({w: r for w, r in results.items() if r != "SIGSYS"}, {},
+                  "i386 and x32 calls that did not kill " + hypervisor)
 
 
 @case
@@ -112,7 +115,8 @@ def D24_no_link_is_left_after_self_service(host):
     with host.launch("hostile", TAP_WORDS + ["hold"], nics=[NIC]) as launch:
         index = launch.lease["nics"][0]["ifindex"]
         tap.true(index > 0, "the lease names the tap's ifindex")
-        tap.true(any(link["ifindex"] == index for link in host.switch_links().values()), "the tap is in the switch namespace")
+        tap.true(any(link["ifindex"] == index for link in host.switch_links().values()),
+                 "the tap is in the switch namespace")
     tap.wait_for(lambda: set(host.switch_links()) == before, "the tap is gone")
 
 
@@ -137,7 +141,8 @@ def every_unlisted_syscall_is_refused(host):
     # uretprobe and uprobe: the kernel lets them past every filter and answers a caller who is no trampoline of its own with
     # a signal or ENXIO.
     for number in (335, 336):
-        tap.true(results.pop("raw:%d:-1:-1:-1:-1:-1:-1" % number) in ("SIGILL", "ENXIO", "EPERM", "ENOSYS"), "system call %d" % number)
+        tap.true(results.pop("raw:%d:-1:-1:-1:-1:-1:-1" % number) in ("SIGILL", "ENXIO", "EPERM", "ENOSYS"),
+                 "system call %d" % number)
     tap.equal({w: r for w, r in results.items() if r not in ("EPERM", "ENOSYS")}, {}, "system calls that reached the kernel")
 
 
@@ -167,14 +172,16 @@ def D11_the_descriptors_are_the_manifest(host):
             found = manifest(launch)
             facts = launch.facts
         tap.equal(sorted(found), [0, 1, 2, 3, 4, SLOT_TAP, SLOT_ASSET], "descriptors of the VMM")
-        kinds = {0: stat.S_ISCHR, 1: stat.S_ISSOCK, 2: stat.S_ISSOCK, 3: stat.S_ISSOCK, 4: stat.S_ISSOCK, SLOT_TAP: stat.S_ISCHR,
+        kinds = {0: stat.S_ISCHR, 1: stat.S_ISSOCK, 2: stat.S_ISSOCK, 3: stat.S_ISSOCK, 4: stat.S_ISSOCK,
+                 SLOT_TAP: stat.S_ISCHR,
                  SLOT_ASSET: stat.S_ISREG}
         for number, check in kinds.items():
             tap.true(check(found[number]["mode"]), "kind of descriptor %d" % number)
         tap.equal(found[0]["rdev"], os.makedev(1, 3), "descriptor 0 is /dev/null")
         tap.equal(found[SLOT_TAP]["rdev"], os.makedev(10, 200), "descriptor 16 is a tun")
         asset = os.fstat(fd)
-        tap.equal((found[SLOT_ASSET]["dev"], found[SLOT_ASSET]["ino"]), (asset.st_dev, asset.st_ino), "the very file that was passed")
+        tap.equal((found[SLOT_ASSET]["dev"], found[SLOT_ASSET]["ino"]), (asset.st_dev, asset.st_ino),
+                  "the very file that was passed")
         os.close(fd)
         tap.equal(sorted(f["fd"] for f in facts["fds"][: facts["fd_count"]]), sorted(found), "what init reports")
     finally:
@@ -198,7 +205,8 @@ def D12_root_and_cwd_are_inside(host):
         for number in harness.fds(pid):
             tap.true(not stat.S_ISDIR(os.stat("/proc/%d/fd/%d" % (pid, number)).st_mode), "no directory at %d" % number)
         facts = launch.facts
-        tap.equal((facts["root_dev"], facts["root_ino"]), (facts["init_root_dev"], facts["init_root_ino"]), "root as init has it")
+        tap.equal((facts["root_dev"], facts["root_ino"]), (facts["init_root_dev"], facts["init_root_ino"]),
+                  "root as init has it")
 
 
 @case
@@ -207,7 +215,8 @@ def D14_groups_are_exact(host):
         with host.launch(hypervisor, words) as launch:
             for pid in (launch.lease["init_pid"], launch.vmm_pid()):
                 found = harness.status(pid)
-                tap.equal(found["Groups"].split(), [], "supplementary groups of %s under %s" % (harness.comm(pid), hypervisor))
+                tap.equal(found["Groups"].split(), [], "supplementary groups of %s under %s" % (harness.comm(pid),
+                    hypervisor))
                 tap.equal(set(found["Uid"].split()), {str(launch.lease["uid"])}, "uids")
                 tap.equal(set(found["Gid"].split()), {str(launch.lease["gid"])}, "gids")
 
@@ -303,7 +312,8 @@ def D31_all_capability_sets_are_empty(host):
                     found = harness.status(pid, task)
                     for name in harness.CAP_SETS:
                         tap.equal(int(found[name], 16), 0, "%s of %s" % (name, harness.comm(pid)))
-                    tap.equal((found["NoNewPrivs"].strip(), found["Seccomp"].strip()), ("1", "2"), "no_new_privs and seccomp")
+                    tap.equal((found["NoNewPrivs"].strip(), found["Seccomp"].strip()), ("1", "2"),
+                              "no_new_privs and seccomp")
 
 
 @case
@@ -336,6 +346,15 @@ def two_sandboxes_do_not_see_each_other(host):
         both(host, words, "the neighbour", uid=harness.ALICE, nics=[NIC])
         tap.true(harness.alive(other), "the neighbour lives")
         tap.true(mac[0] & 3 == 2, "a locally administered unicast MAC")
+
+
+@case
+def D27_a_shared_namespace_is_no_meeting_place(host):
+    """Sandboxes that share the empty network namespace share its abstract names: Landlock keeps them apart, where the filter
+    lets a VMM make unix sockets at all."""
+    shared = wire.T.constants["WIRE_NETNS_SHARED"]
+    with host.launch("hostile-qemu", ["listen:meeting", "hold"], flags=shared, uid=harness.BOB):
+        both(host, ["connect:@meeting"], "a neighbour's abstract socket", flags=shared)
 
 
 def policy(config, host):
