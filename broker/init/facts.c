@@ -42,12 +42,15 @@ static int visit_task(struct init *init, int dir, const char *name)
 {
 	struct wire_fact_ids ids = { 0 };
 	char path[PATH_BYTES];
-	int r;
+	int r = 0;
 
 	if (init->facts.tasks >= TASKS_MAX)
 		return -E2BIG;
 	(void)snprintf(path, sizeof(path), "%.20s/status", name);
-	r = status_read(dir, path, &ids, NULL);
+	if (strtoul(name, NULL, 10) == (unsigned long)init->vmm)
+		ids = init->facts.vmm_ids[0]; /* the first thread: its status is the process's, just read */
+	else
+		r = status_read(dir, path, &ids, NULL);
 	if (r == -ENOENT || r == -ESRCH)
 		return 0; /* a thread that ended meanwhile */
 	if (r < 0)
@@ -85,57 +88,76 @@ static int visit_fd(struct init *init, int dir, const char *name)
 	return 0;
 }
 
-static int walk(struct init *init, const char *what, int (*visit)(struct init *init, int dir, const char *name))
-{
-	cleanup_fd int dir = -1;
-	char path[PATH_BYTES];
-
-	(void)snprintf(path, sizeof(path), "%d/%s", init->vmm, what);
-	dir = openat(init->procfs, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0 ? -errno : each_number(dir, visit, init);
-}
-
-/* Identity of what a magic link of process pid (0: init itself) leads to. */
-static int identity(const struct init *init, pid_t pid, const char *link, uint64_t *ret_dev, uint64_t *ret_ino)
+/* Open a directory of a process (0: init itself): one walk through procfs instead of one for each thing in it.
+ * O_PATH where nothing is listed: our own, since we are not dumpable, is not ours to read. */
+static int open_process(const struct init *init, pid_t pid, const char *what, int how)
 {
 	char path[PATH_BYTES];
-	struct stat st;
+	int fd;
 
 	if (pid != 0)
-		(void)snprintf(path, sizeof(path), "%d/%s", pid, link);
+		(void)snprintf(path, sizeof(path), "%d%s", pid, what);
 	else
-		(void)snprintf(path, sizeof(path), "self/%s", link);
-	if (fstatat(init->procfs, path, &st, 0) < 0)
+		(void)snprintf(path, sizeof(path), "self%s", what);
+	fd = openat(init->procfs, path, how | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int walk(struct init *init, const char *what, int (*visit)(struct init *init, int dir, const char *name))
+{
+	cleanup_fd int dir = open_process(init, init->vmm, what, O_RDONLY);
+
+	return dir < 0 ? dir : each_number(dir, visit, init);
+}
+
+/* Identity of what a magic link leads to. */
+static int identity(int dir, const char *link, uint64_t *ret_dev, uint64_t *ret_ino)
+{
+	struct stat st;
+
+	if (fstatat(dir, link, &st, 0) < 0)
 		return -errno;
 	*ret_dev = st.st_dev;
 	*ret_ino = st.st_ino;
 	return 0;
 }
 
-static int read_places(struct init *init)
+static const char *const namespaces[] = { "user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time" };
+
+static int read_namespaces(const struct init *init, pid_t pid, uint64_t ret[ARRAY_SIZE(namespaces)])
 {
-	static const char *const kinds[] = { "ns/user", "ns/pid", "ns/mnt",    "ns/net",
-					     "ns/ipc",  "ns/uts", "ns/cgroup", "ns/time" };
-	struct wire_facts *facts = &init->facts;
+	cleanup_fd int dir = open_process(init, pid, "/ns", O_PATH);
 	uint64_t dev;
 	int r = 0;
 
-	_Static_assert(ARRAY_SIZE(kinds) == ARRAY_SIZE(facts->namespaces), "one row for each namespace");
-	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r == 0; i++) {
-		r = identity(init, init->vmm, kinds[i], &dev, &facts->namespaces[i].vmm);
-		if (r == 0)
-			r = identity(init, 0, kinds[i], &dev, &facts->namespaces[i].init);
+	if (dir < 0)
+		return dir;
+	for (size_t i = 0; i < ARRAY_SIZE(namespaces) && r == 0; i++) {
+		r = identity(dir, namespaces[i], &dev, &ret[i]);
 		/* Linux before 5.6, or built without it: 0 says so to the reader */
-		if (r == -ENOENT && i == ARRAY_SIZE(kinds) - 1)
+		if (r == -ENOENT && i == ARRAY_SIZE(namespaces) - 1)
 			r = 0;
 	}
-	if (r == 0)
-		r = identity(init, init->vmm, "root", &facts->root_dev, &facts->root_ino);
-	if (r == 0)
-		r = identity(init, 0, "root", &facts->init_root_dev, &facts->init_root_ino);
-	if (r == 0)
-		r = identity(init, init->vmm, "cwd", &facts->cwd_dev, &facts->cwd_ino);
 	return r;
+}
+
+static int read_places(struct init *init)
+{
+	struct wire_facts *facts = &init->facts;
+	uint64_t spaces[ARRAY_SIZE(namespaces)] = { 0 };
+	cleanup_fd int dir = -1;
+	int r = read_namespaces(init, init->vmm, spaces);
+
+	_Static_assert(ARRAY_SIZE(namespaces) == ARRAY_SIZE(facts->namespaces), "one row for each namespace");
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
+		facts->namespaces[i].vmm = spaces[i];
+	dir = open_process(init, init->vmm, "", O_PATH);
+	if (dir < 0)
+		return dir;
+	r = identity(dir, "root", &facts->root_dev, &facts->root_ino);
+	return r < 0 ? r : identity(dir, "cwd", &facts->cwd_dev, &facts->cwd_ino);
 }
 
 /* One line of kernel text into a TEXT field, cut at its end of line and where it would not be plain. */
@@ -219,6 +241,23 @@ int facts_given(struct init *init)
 	return 0;
 }
 
+int facts_own(struct init *init)
+{
+	struct wire_facts *facts = &init->facts;
+	uint64_t spaces[ARRAY_SIZE(namespaces)] = { 0 };
+	cleanup_fd int dir = -1;
+	int r = status_read(init->procfs, "self/status", &facts->init_ids[0], NULL);
+
+	if (r == 0)
+		r = read_namespaces(init, 0, spaces);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++)
+		facts->namespaces[i].init = spaces[i];
+	dir = open_process(init, 0, "", O_PATH);
+	return dir < 0 ? dir : identity(dir, "root", &facts->init_root_dev, &facts->init_root_ino);
+}
+
 int facts_read(struct init *init)
 {
 	struct wire_facts *facts = &init->facts;
@@ -233,11 +272,9 @@ int facts_read(struct init *init)
 	(void)snprintf(path, sizeof(path), "%d/status", init->vmm);
 	r = status_read(init->procfs, path, &facts->vmm_ids[0], NULL);
 	if (r == 0)
-		r = status_read(init->procfs, "self/status", &facts->init_ids[0], NULL);
+		r = walk(init, "/task", visit_task);
 	if (r == 0)
-		r = walk(init, "task", visit_task);
-	if (r == 0)
-		r = walk(init, "fd", visit_fd);
+		r = walk(init, "/fd", visit_fd);
 	if (r == 0)
 		r = read_places(init);
 	if (r == 0)

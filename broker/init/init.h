@@ -62,8 +62,10 @@ int verify_identity(const struct wire_boot *boot);
 /* assets.c */
 int assets_take(struct init *init);
 
-/* vmm.c: fork the VMM, wait until it stands still at its first instruction. */
+/* vmm.c: fork the VMM ... */
 int vmm_start(struct init *init);
+/* ... and wait until it stands still at its first instruction. */
+int vmm_wait_held(struct init *init);
 /* Load a generated filter on the calling thread. */
 int filter_load(unsigned profile);
 
@@ -75,6 +77,8 @@ int landlock_apply(const struct wire_boot *boot);
 
 /* facts.c */
 int facts_given(struct init *init);
+/* What of the receipt is about init itself; under the strict filter, so that it shows that one. */
+int facts_own(struct init *init);
 int facts_read(struct init *init);
 
 /* serve.c: milliseconds of CLOCK_MONOTONIC */

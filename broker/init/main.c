@@ -259,15 +259,26 @@ static int step_fork(struct init *init)
 	return r < 0 ? r : vmm_start(init);
 }
 
-/* The VMM has its descriptors; while init held copies, a tap would outlive it and a peer would see no hang-up. */
+/* Done while the VMM's process gets ready: nothing below is about it, and init has its last filter the sooner. That process
+ * has its own copies of the descriptors; while init held some, a tap would outlive the VMM and a peer would see no hang-up. */
 static int step_filter(struct init *init)
 {
+	int r;
+
 	for (size_t i = 0; i < init->slot_count; i++)
 		if (init->slots[i].slot != SLOT_STDERR) /* the same descriptor as SLOT_STDOUT */
 			(void)close(init->slots[i].fd);
 	init->slot_count = 0;
 	(void)close(INIT_FD_FAULT);
-	return filter_load(PROFILE_INIT);
+	r = filter_load(PROFILE_INIT);
+	return r < 0 ? r : facts_own(init);
+}
+
+static int step_facts(struct init *init)
+{
+	int r = vmm_wait_held(init);
+
+	return r < 0 ? r : facts_read(init);
 }
 
 /* From here on the VMM runs; its guest waits until the controller has read the facts. */
@@ -289,7 +300,7 @@ static const struct step steps[] = {
 	{ STEP_INIT_PLAN, step_plan },         { STEP_INIT_PLAN_CHECK, step_plan_check },
 	{ STEP_INIT_ASSET, assets_take },      { STEP_INIT_CHANNELS, step_channels },
 	{ STEP_INIT_FORK, step_fork },         { STEP_INIT_FILTER, step_filter },
-	{ STEP_INIT_FACTS, facts_read },       { STEP_INIT_SEND, step_send },
+	{ STEP_INIT_FACTS, step_facts },       { STEP_INIT_SEND, step_send },
 };
 _Static_assert(ARRAY_SIZE(steps) <= STEPS_MAX, "steps_run() has room for every step");
 

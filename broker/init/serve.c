@@ -38,8 +38,10 @@ int channels_send(const struct init *init)
 /* A controller that does not read loses the answer: init waits for nobody. */
 static void answer_audit(struct init *init)
 {
-	int r = facts_read(init);
+	int r = facts_own(init);
 
+	if (r == 0)
+		r = facts_read(init);
 	if (r == 0) {
 		(void)wire_send(init->control, WIRE_OP_C_FACTS, WIRE_REQUEST, 0, &init->facts, NULL, 0);
 	} else {

@@ -177,33 +177,41 @@ static int wait_held(struct init *init)
 
 int vmm_start(struct init *init)
 {
-	struct verdict verdict = { 0 };
-	int go[2];
-	ssize_t n;
+	int go[2], r;
 
 	if (pipe2(go, O_CLOEXEC) < 0)
 		return -errno;
 	init->vmm = fork();
 	if (init->vmm == 0)
 		child(init, go);
-	n = init->vmm < 0 ? -errno : 0;
+	r = init->vmm < 0 ? -errno : 0;
 	fd_close(&init->verdict[1]);
 	fd_close(&go[1]); /* only now: see wait_last_writer() */
 	fd_close(&go[0]);
-	if (n < 0)
-		return (int)n;
+	return r;
+}
+
+int vmm_wait_held(struct init *init)
+{
+	struct verdict verdict = { 0 };
+	ssize_t n;
+	int r;
+
 	do
 		n = read(init->verdict[0], &verdict, sizeof(verdict));
 	while (n < 0 && errno == EINTR);
+	r = n < 0 ? -errno : n == 0 ? 0 : -EIO;
 	fd_close(&init->verdict[0]);
+	init->failed_step = STEP_INIT_FORK;
 	if (n == (ssize_t)sizeof(verdict) && verdict.error < 0) {
 		init->failed_step = verdict.step;
 		return verdict.error;
 	}
-	if (n != 0)
-		return n < 0 ? -errno : -EIO;
-	n = wait_held(init);
-	if (n < 0)
-		init->failed_step = STEP_VMM_EXEC;
-	return (int)n;
+	if (r < 0)
+		return r;
+	init->failed_step = STEP_VMM_EXEC;
+	r = wait_held(init);
+	if (r == 0)
+		init->failed_step = STEP_NONE;
+	return r;
 }
