@@ -160,6 +160,58 @@ static void test_id_range(void **state)
 	assert_true(id_range_check(70000, 1000, &sources, text, sizeof(text)) < 0); /* there, but unreadable: fail closed */
 }
 
+static void spans(const char *subuid, const struct id_span *expected, size_t count)
+{
+	struct id_span got[8];
+	size_t n = 0;
+
+	make("subuid", subuid, 0644);
+	assert_int_equal(id_range_subordinate(in("subuid"), got, ARRAY_SIZE(got), &n), 0);
+	assert_int_equal(n, count);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(got[i].first, expected[i].first);
+		assert_int_equal(got[i].last, expected[i].last);
+	}
+}
+
+#define CONTAINERS \
+	{ \
+		524288, 1879048191 \
+	}
+
+static void test_subordinate(void **state)
+{
+	struct id_span got[8];
+	char many[1024] = "";
+	size_t n = 77, used = 0;
+
+	(void)state;
+	spans("", (struct id_span[]){ CONTAINERS }, 1);
+	spans("alice:100000:65536\nbob:165536:65536\n", (struct id_span[]){ { 100000, 231071 }, CONTAINERS }, 2);
+	spans("bob:165537:10\nalice:100000:65536", (struct id_span[]){ { 100000, 165535 }, { 165537, 165546 }, CONTAINERS },
+	      3);
+	spans("a:70000:10\nb:70020:10\nc:70009:12\n", (struct id_span[]){ { 70000, 70029 }, CONTAINERS }, 2);
+	spans("a:400000:65536\nb:465536:58752\n", (struct id_span[]){ { 400000, 1879048191 } }, 1);
+	spans("a:1879048192:10\nb:2000000000:5\n", (struct id_span[]){ { 524288, 1879048201 }, { 2000000000, 2000000004 } },
+	      2);
+	/* people's own uids, lent to a container of root's: they stay people */
+	spans("root:1000:1\nroot:0:65536\n", (struct id_span[]){ CONTAINERS }, 1);
+	spans("a:65000:1000\n", (struct id_span[]){ { 65536, 65999 }, CONTAINERS }, 2);
+	/* numbers out of all range, and lines that are none */
+	spans("a:4294967295:5\nb:18446744073709551615:2\n", (struct id_span[]){ CONTAINERS }, 1);
+	spans("a:1879048192:18446744073709551615\n", (struct id_span[]){ { 524288, 0xfffffffe } }, 1);
+	spans("# x\n\na\na:1\na:70000\na:70000:0\na:-1:5\na:x:y\n", (struct id_span[]){ CONTAINERS }, 1);
+	/* too many that do not touch: said, not forgotten */
+	for (unsigned i = 0; i < 8; i++)
+		used += (size_t)snprintf(many + used, sizeof(many) - used, "u%u:%u:1\n", i, 70000 + 2 * i);
+	make("subuid", many, 0644);
+	assert_int_equal(id_range_subordinate(in("subuid"), got, ARRAY_SIZE(got), &n), -ENOSPC);
+	assert_int_equal(n, 77);
+	assert_int_equal(id_range_subordinate("/nonexistent/subuid", got, ARRAY_SIZE(got), &n), 0);
+	assert_int_equal(n, 1);
+	assert_true(id_range_subordinate(directory, got, ARRAY_SIZE(got), &n) < 0); /* there, but unreadable */
+}
+
 static void test_static_ranges(void **state)
 {
 	static const struct {
@@ -214,10 +266,8 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_static_ranges),
-		cmocka_unit_test(test_id_range),
-		cmocka_unit_test(test_this_host),
-		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_static_ranges), cmocka_unit_test(test_id_range), cmocka_unit_test(test_subordinate),
+		cmocka_unit_test(test_this_host),     cmocka_unit_test(test_open),
 	};
 	const char *unprivileged = getenv("POSTERN_TEST_UNPRIVILEGED");
 	size_t count = ARRAY_SIZE(tests);
