@@ -28,10 +28,11 @@
 
 #define DROP_FD_PROGRAM (INIT_FD_END + 1) /* close-on-exec: gone when init runs */
 #define DROP_FD_END (INIT_FD_END + 2)
-#define DROP_FDS_MAX (2 * WIRE_TAP_FDS_MAX + 8)
+#define DROP_FDS_MAX (2 * WIRE_TAP_FDS_MAX + 9) /* list_descriptors() with all there can be, and the standard three */
 #define RUN_SIZE "256M" /* kernel and initrd are copied there; pages count against the memory limit */
 #define RUN_INODES "1024"
 #define STATUS_BYTES 4096 /* of /proc/self/status; the lines we look for come before those that grow */
+#define BOOT_WAIT_MS 30000
 #define NOFILE_MAX 4096
 #define NPROC_MAX 4096 /* threads of one VMM; the pids controller is the finer limit where there is one */
 #define MEMLOCK_MAX (64ull << 20)
@@ -158,14 +159,19 @@ static int reset_signals(void)
 }
 
 /* K_BOOT's arrival says that the id maps are written; it stays in the queue for init. A hang-up means that the spawner
- * gave up or died before it had told the broker of us: then nobody may know of us, and we go. */
+ * gave up or died before it had told the broker of us: then nobody may know of us, and we go. If it died right after, the
+ * broker's copy keeps the keeper open and nobody will ever send K_BOOT: that takes a moment, so a long wait tells. */
 static int wait_for_boot(void)
 {
 	struct pollfd p = { .fd = INIT_FD_KEEPER, .events = POLLIN };
 
-	while (poll(&p, 1, -1) < 0)
+	int r;
+
+	while ((r = poll(&p, 1, BOOT_WAIT_MS)) < 0)
 		if (errno != EINTR)
 			return -errno;
+	if (r == 0)
+		return -ETIMEDOUT;
 	return (p.revents & POLLIN) != 0 && (p.revents & (POLLERR | POLLNVAL)) == 0 ? 0 : -EPIPE;
 }
 
