@@ -45,7 +45,7 @@
 	X(BY_GROUP, "granted: supplementary group") \
 	X(BY_CGROUP2, "granted: cgroup v2 controllers") \
 	X(BY_CGROUP1, "granted: cgroup v1 controllers; v2 group for kill and liveness only") \
-	X(BY_RLIMIT, "granted: rlimits only, no cgroup controller is delegated") \
+	X(BY_RLIMIT, "granted: the number of processes, by rlimit; no limit on memory and CPU without a cgroup controller") \
 	X(NO_NODE, "not available: the device node does not exist on this host (is the module loaded?)") \
 	X(NO_ACCESS, "not available: the broker may not open the device node (check its group)") \
 	X(NO_KERNEL, "not available: this kernel does not have it") \
@@ -86,7 +86,7 @@
 	X(QUOTA_SANDBOXES_ALL) X(QUOTA_TAPS_USER) X(QUOTA_TAPS_ALL) X(QUOTA_VCPUS_USER) X(QUOTA_VCPUS_ALL) \
 	X(QUOTA_MEMORY_USER) X(QUOTA_MEMORY_ALL) X(QUOTA_RATE) X(IDS_EXHAUSTED) X(CIDS_EXHAUSTED) X(LABELS_EXHAUSTED) \
 	X(UUID_IN_USE) X(NOT_FOUND) X(SPAWNER_DOWN) X(STARTING) X(STOPPING) X(TIMEOUT) X(STEP_FAILED) X(TAPS_TOO_MANY) \
-	X(OPTION_DENIED) X(INTERNAL) X(TAP_MISSING) X(ADDRESSES_EXHAUSTED)
+	X(OPTION_DENIED) X(INTERNAL) X(TAP_MISSING) X(ADDRESSES_EXHAUSTED) X(NOT_SURVIVING)
 
 /* flags of acquire and lease */
 #define WIRE_KVM_WANT 0x1u         /* grant /dev/kvm when the policy allows and the host has it */

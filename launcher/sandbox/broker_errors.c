@@ -94,6 +94,8 @@ static const struct text texts[] = {
 					      "network out" },
 	[WIRE_ERR_ADDRESSES_EXHAUSTED] = { EXIT_QUOTA,
 					   "network \"%o\" has no free address: stop a sandbox" ADMIN " for a larger one" },
+	[WIRE_ERR_NOT_SURVIVING] = { EXIT_USAGE, "this sandbox ends with its controller, so nobody can attach to it: "
+						 "start it with survival asked for" },
 };
 #define COUNT(NAME) +1
 _Static_assert(ARRAY_SIZE(texts) == 0 WIRE_ERRORS(COUNT), "every error code has a text");

@@ -444,6 +444,7 @@ static void test_every_error_has_a_row(void **state)
 		WIRE_ERR_STEP_FAILED,
 		WIRE_ERR_INTERNAL,
 		WIRE_ERR_ADDRESSES_EXHAUSTED,
+		WIRE_ERR_NOT_SURVIVING,
 	};
 	(void)state;
 	for (unsigned code = 0; strcmp(wire_error_name(code), "?") != 0; code++) {
