@@ -14,9 +14,12 @@ void account_reset(struct account *account, uid_t uid, uint64_t now)
 	account->audit_refilled = now;
 }
 
+/* Not before its ration of lines is full again: two users in turn would get each other a fresh one otherwise. */
 static bool idle(struct account *account, uint64_t now)
 {
-	return account->sessions == 0 && account->usage.sandboxes == 0 &&
+	bool full = account->audit_tokens == AUDIT_BURST || now - account->audit_refilled >= AUDIT_BURST * AUDIT_REFILL_NS;
+
+	return account->sessions == 0 && full && account->usage.sandboxes == 0 &&
 	       account_usage(account, now)->starts_last_minute == 0;
 }
 

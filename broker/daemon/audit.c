@@ -2,7 +2,7 @@
  * Runs: broker (no privilege). One line for each decision, on stderr (the journal's, under systemd).
  *
  * key=value pairs separated by single spaces; no value has a space. Nothing a client wrote is in it but uuids (as
- * hexadecimal) and names that the decoder let through ([a-z0-9._-]). Refusals are rationed for each user, so that nobody can
+ * hexadecimal) and names that the decoder let through ([a-z0-9._-]). All but granted sandboxes is rationed for each user, so that nobody can
  * fill the log or drown another user's lines; what was left out is counted on the next line (suppressed=N). */
 #include <stdio.h>
 #include <string.h>
@@ -57,8 +57,8 @@ void audit_decision(const struct session *session, enum wire_op op, enum wire_er
 	char when[32], id[UUID_TEXT], networks[NETWORKS_TEXT] = "";
 	uint32_t suppressed = 0;
 
-	/* What was granted is bounded by quotas, so it is always told. */
-	if (code != WIRE_ERR_OK && !account_may_log(session->account, now_ns(), &suppressed))
+	/* A sandbox that was granted is bounded by quotas, so it is always told; all else can be repeated at will. */
+	if ((code != WIRE_ERR_OK || op != WIRE_OP_ACQUIRE) && !account_may_log(session->account, now_ns(), &suppressed))
 		return;
 	now_text(when, sizeof(when));
 	uuid_text(uuid, id);

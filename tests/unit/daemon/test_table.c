@@ -150,6 +150,20 @@ static void K15_accounts_are_bounded_and_reused(void **state)
 	assert_ptr_equal(account_of(&room->accounts, 4999, 70 * SECOND), first);
 }
 
+static void K15_two_users_in_turn_get_no_fresh_ration(void **state)
+{
+	struct room *room = *state;
+	uint32_t lines = 0, suppressed = 0;
+
+	for (int i = 0; i < 1000; i++)
+		lines += account_may_log(account_of(&room->accounts, 5000 + (uid_t)(i % 2), 0), 0, &suppressed);
+	assert_int_equal(lines, 2 * AUDIT_BURST);
+	/* once it would be full anyway, the place is anybody's */
+	assert_int_equal(room->accounts.high, 2);
+	(void)account_of(&room->accounts, 5002, AUDIT_BURST * AUDIT_REFILL_NS);
+	assert_int_equal(room->accounts.high, 2);
+}
+
 static void K15_refusals_cannot_fill_the_log(void **state)
 {
 	struct account account;
@@ -212,10 +226,15 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_room, close_room)
 	const struct CMUnitTest tests[] = {
-		T(table_is_bounded_and_slots_come_back), T(usage_is_given_back),
-		T(D19_others_leases_do_not_exist),       T(next_shows_only_what_has_started),
-		T(start_rate_counts_a_minute),           T(K15_accounts_are_bounded_and_reused),
-		T(K15_refusals_cannot_fill_the_log),     T(macs_are_local_unicast_and_unique),
+		T(table_is_bounded_and_slots_come_back),
+		T(usage_is_given_back),
+		T(D19_others_leases_do_not_exist),
+		T(next_shows_only_what_has_started),
+		T(start_rate_counts_a_minute),
+		T(K15_accounts_are_bounded_and_reused),
+		T(K15_two_users_in_turn_get_no_fresh_ration),
+		T(K15_refusals_cannot_fill_the_log),
+		T(macs_are_local_unicast_and_unique),
 		T(D20_addresses_of_a_network),
 	};
 
