@@ -272,7 +272,7 @@ static int serve(const struct options *options)
 		if (r < 0)
 			return give_up("poll", r, "this is a bug");
 	}
-	return options->stop_sandboxes && server.leases.count > 0 ? EXIT_START : 0;
+	return server.failed || (options->stop_sandboxes && server.leases.count > 0) ? EXIT_START : 0;
 }
 
 int main(int argc, char **argv)

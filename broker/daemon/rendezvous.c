@@ -39,7 +39,7 @@ void rendezvous_end(struct server *server)
 /* A dead spawner's last messages may still be in the queue, and its hang-up behind them: take notice of all of it. */
 static void drain_link(struct server *server)
 {
-	while (link_wants_read(&server->link)) {
+	while (link_wants_read(&server->link) && !server->finished) {
 		struct pollfd waiting = { .fd = server->link.fd, .events = POLLIN };
 
 		if (poll(&waiting, 1, 0) <= 0)

@@ -105,13 +105,16 @@ static uint64_t prepare(struct server *server, uint64_t now)
 
 	watch(server, POLL_LISTEN, server->fds.listen, accepting ? POLLIN : 0);
 	watch(server, POLL_SPAWNER, link->fd,
-	      (short)((link_wants_read(link) ? POLLIN : 0) | (link_wants_write(link) ? POLLOUT : 0)));
+	      (short)((link_wants_read(link) ? POLLIN : 0) |
+		      (link_wants_write(link) && now >= link->send_again ? POLLOUT : 0)));
+	if (link_wants_write(link) && now < link->send_again)
+		earlier(&due, link->send_again);
 	watch(server, POLL_RENDEZVOUS, server->fds.rendezvous, server->join < 0 && !server->stopping ? POLLIN : 0);
 	watch(server, POLL_JOIN, server->join, POLLIN);
 	watch(server, POLL_SIGNALS, server->fds.signals, POLLIN);
 	if (now < server->accept_again)
 		earlier(&due, server->accept_again);
-	if (link->fd >= 0 && !link_ready(link))
+	if (link->fd >= 0 && !link->hung_up && !link_ready(link))
 		earlier(&due, link->deadline);
 	if (server->join >= 0)
 		earlier(&due, server->join_deadline);
@@ -119,7 +122,7 @@ static uint64_t prepare(struct server *server, uint64_t now)
 		earlier(&due, server->stop_deadline);
 	earlier(&due, server->sweep_at);
 	for (size_t i = 0; i < server->policy->sessions_max; i++) {
-		watch(server, POLL_SESSIONS + i, server->sessions[i].fd, POLLIN);
+		watch(server, POLL_SESSIONS + i, server->sessions[i].fd, server->sessions[i].lingering ? 0 : POLLIN);
 		if (server->sessions[i].fd >= 0)
 			earlier(&due, server->sessions[i].deadline);
 	}
@@ -128,8 +131,8 @@ static uint64_t prepare(struct server *server, uint64_t now)
 
 static void expire(struct server *server, uint64_t now)
 {
-	if (server->link.fd >= 0 && !link_ready(&server->link) && now >= server->link.deadline)
-		link_down(server, "no complete inventory in time");
+	if (server->link.fd >= 0 && !server->link.hung_up && !link_ready(&server->link) && now >= server->link.deadline)
+		link_broken(server, "no complete inventory in time");
 	if (server->join >= 0 && now >= server->join_deadline)
 		rendezvous_end(server);
 	for (size_t i = 0; i < server->policy->sessions_max; i++)

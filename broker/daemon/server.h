@@ -39,6 +39,8 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
+	bool gave;      /* a descriptor was sent to it */
+	bool lingering; /* ended, but the peer has not read that: see session_end() */
 	struct account *account;
 	struct lease *pending; /* its ACQUIRE is with the spawner */
 	uint32_t sequence;     /* of the request being answered */
@@ -48,12 +50,14 @@ struct session {
 
 /* The spawner's end. READY when it has told all it has (session.phase) and heard all we have (announced). */
 struct spawner_link {
-	int fd; /* -1: the spawner is dead */
+	int fd;       /* -1: the spawner is dead */
+	bool hung_up; /* nothing can be sent any more; what was sent to us is still to be read */
 	struct wire_session session;
 	uint32_t expected;    /* S_HAVE still to come */
 	uint32_t to_announce; /* S_KNOWN still to be sent */
 	uint32_t to_kill;     /* S_KILL still to be sent */
 	uint64_t deadline;    /* for both of the first two */
+	uint64_t send_again;  /* no sending before this time: too many descriptors are on their way */
 	struct wire_spawner_hello facts;
 };
 
@@ -78,6 +82,7 @@ struct server {
 	uint64_t sweep_at;     /* when the first ABANDONED lease is due; 0: there is none */
 	bool stop_sandboxes;   /* option: an orderly stop ends the sandboxes too */
 	bool stopping, finished, announced_ready;
+	bool failed; /* finished because the link broke */
 	uint64_t stop_deadline;
 };
 
@@ -104,6 +109,10 @@ void session_readable(struct server *server, struct session *session);
 void session_expired(struct server *server, struct session *session);
 void session_end(struct server *server, struct session *session);
 
+/* Whether the other end has not read all that we sent. A descriptor in such a message counts against what our uid may have
+ * on its way (RLIMIT_NOFILE), even when our own end is closed: each peer gets one at a time. */
+bool unread(int fd);
+
 /* Send a reply; a peer that does not read its replies loses its session. fd: -1, or one that goes along. */
 void session_reply(struct server *server, struct session *session, enum wire_op op, const void *msg, int fd);
 void session_refuse(struct server *server, struct session *session, enum wire_op op, const struct wire_error *error);
@@ -120,7 +129,8 @@ int op_dispatch(struct server *server, struct session *session);
 
 int op_acquire(struct server *server, struct session *session, struct wire_in *in);
 
-/* Who the peer is, from the kernel; groups are read into server->groups. -errno: it cannot be known. */
+/* Who the peer is, from the kernel; groups are read into server->groups. -EPERM: a uid that stands for nobody (subordinate,
+ * and no rule names it); other -errno: it cannot be known. */
 int peer_caller(struct server *server, const struct session *session, struct policy_caller *ret);
 
 /* What this host offers right now: host table, what the spawner reported, and the device nodes that matter. */
@@ -136,8 +146,12 @@ void link_flush(struct server *server); /* send what waits: S_KNOWN, then S_KILL
 bool link_wants_write(const struct spawner_link *link);
 bool link_wants_read(const struct spawner_link *link);
 
-/* The spawner is dead or talks nonsense: answer who waits, burn what was starting, keep everything that runs. */
+/* The spawner is dead: answer who waits, burn what was starting, keep everything that runs. */
 void link_down(struct server *server, const char *why);
+
+/* The spawner lives but cannot be talked to. Two that live are never joined again, so this broker ends: the next one gets
+ * all leases from the spawner. */
+void link_broken(struct server *server, const char *why);
 
 /* S_START with control end, vhost descriptors, vsock descriptor. 0 or -errno. */
 int link_start(struct server *server, const struct wire_start *start, const int *fds, size_t fd_count);

@@ -14,20 +14,21 @@
 #include "server.h"
 
 #define MS UINT64_C(1000000)
+#define SEND_PAUSE_NS (50 * MS)
 
 bool link_ready(const struct spawner_link *link)
 {
-	return link->fd >= 0 && link->session.phase == PHASE_READY && link->to_announce == 0;
+	return link->fd >= 0 && !link->hung_up && link->session.phase == PHASE_READY && link->to_announce == 0;
 }
 
 bool link_wants_read(const struct spawner_link *link)
 {
-	return link->fd >= 0 && (link->session.phase != PHASE_READY || link->to_announce == 0);
+	return link->fd >= 0 && (link->hung_up || link->session.phase != PHASE_READY || link->to_announce == 0);
 }
 
 bool link_wants_write(const struct spawner_link *link)
 {
-	return link->fd >= 0 && (link->to_announce > 0 || link->to_kill > 0);
+	return link->fd >= 0 && !link->hung_up && (link->to_announce > 0 || link->to_kill > 0);
 }
 
 void link_open(struct server *server, int fd)
@@ -49,7 +50,7 @@ void link_open(struct server *server, int fd)
 	}
 	hello.count = link->to_announce;
 	if (wire_send(fd, WIRE_OP_S_HELLO, WIRE_REQUEST, 0, &hello, NULL, 0) < 0)
-		link_down(server, "it does not take a greeting");
+		link->hung_up = true;
 	else
 		link_flush(server);
 }
@@ -88,9 +89,14 @@ void link_flush(struct server *server)
 		int r = flush_lease(link, &server->leases.table[i]);
 
 		if (r == -EAGAIN)
-			return; /* poll() says when there is room */
+			return;           /* poll() says when there is room */
+		if (r == -ETOOMANYREFS) { /* that poll() does not know: it is the count of all that our uid has sent */
+			link->send_again = now_ns() + SEND_PAUSE_NS;
+			return;
+		}
 		if (r < 0) {
-			link_down(server, "it hung up");
+			/* Dead; but it may have started something before, and its last words are still in the queue. */
+			link->hung_up = true;
 			return;
 		}
 	}
@@ -169,10 +175,21 @@ void link_down(struct server *server, const char *why)
 		if (lease->state == LEASE_STARTING)
 			session_answer_pending(server, lease, &error);
 		/* Its child is not released without a record sent to us, so it ends when the spawner's end of its keeper
-		 * closes. Maps may have been written: the id is burnt. */
+		 * closes. Maps may have been written: the id is burnt, and so is the label. */
 		if (lease->state == LEASE_ABANDONED)
-			leave(server, lease, true, false);
+			leave(server, lease, true, true);
 	}
+}
+
+void link_broken(struct server *server, const char *why)
+{
+	const struct wire_error error = { .code = WIRE_ERR_SPAWNER_DOWN };
+
+	log_error("the spawner cannot be talked to (%s): ending; run postern-start again, running sandboxes are kept", why);
+	for (size_t i = 0; i < server->leases.high; i++)
+		if (server->leases.table[i].state == LEASE_STARTING)
+			session_answer_pending(server, &server->leases.table[i], &error);
+	server->finished = server->failed = true;
 }
 
 /* Everything that never changes is ours already; take only what the spawner found out. */
@@ -260,7 +277,7 @@ static void on_welcome(struct server *server, const struct wire_spawner_hello *h
 	struct spawner_link *link = &server->link;
 
 	if (hello->version != WIRE_VERSION) {
-		link_down(server, "it speaks another version of the protocol");
+		link_broken(server, "it speaks another version of the protocol");
 		return;
 	}
 	link->facts = *hello;
@@ -283,6 +300,8 @@ static void on_have(struct server *server, struct wire_in *in)
 	if (lease == NULL || ids_saw(&server->ids, record->id) < 0) {
 		/* It runs on, and the spawner cleans up behind it; we only cannot list it. */
 		log_error("no room for lease %llu that the spawner kept", (unsigned long long)record->id);
+		ids_rest(&server->ids, record->uid, true, now_ns()); /* nobody else may get what it has */
+		(void)label_adopt(server->labels, record->label);
 		return;
 	}
 	*lease->record = *record;
@@ -300,8 +319,12 @@ void link_readable(struct server *server)
 
 	if (r == -EAGAIN)
 		return;
-	if (r <= 0) {
-		link_down(server, r == -EPROTO ? in->why : "it hung up");
+	if (r == 0 || r == -EPIPE) {
+		link_down(server, "it hung up");
+		return;
+	}
+	if (r < 0) {
+		link_broken(server, r == -EPROTO ? in->why : strerror(-r));
 		return;
 	}
 	/* wire_decode() lets only the spawner's operations through. */

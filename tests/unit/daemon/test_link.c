@@ -297,8 +297,40 @@ static void a_spawner_that_talks_nonsense_is_dead_to_us(void **state)
 	(void)lease_started(fx, fd, 1);
 	assert_int_equal(send(fx->spawner, "nonsense", 8, 0), 8);
 	fixture_run(fx);
-	assert_int_equal(fx->server.link.fd, -1);
+	/* it lives, so nobody could be put in its place: a new broker gets all leases from it, or from its successor */
+	assert_true(fx->server.finished);
+	assert_true(fx->server.failed);
 	assert_int_equal(only_lease(fx)->state, LEASE_RUNNING);
+	(void)close(fd);
+}
+
+/* What it started was released: it must not run on as if nobody had started it. */
+static void K06_last_words_of_a_dead_spawner_are_heard(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(2);
+	int fd = client_open(fx), control;
+	struct wire_lease lease;
+
+	(void)lease_started(fx, fd, 1);
+	control = client_acquire(fx, fd, &ask);
+	assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 1);
+	lease = fx->in.msg.start.lease[0];
+	wire_in_close(&fx->in);
+	/* something of ours stays unread, it says STARTED and dies, and we notice by a send that fails */
+	link_kill(&fx->server, &fx->server.leases.table[0]);
+	spawner_started(fx, &lease);
+	fd_close(&fx->spawner);
+	fx->server.leases.table[0].kill = true;
+	fx->server.link.to_kill++;
+	link_flush(&fx->server);
+	assert_true(fx->server.link.hung_up);
+	assert_false(link_ready(&fx->server.link));
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ACQUIRE), WIRE_ERR_OK);
+	assert_int_equal(fx->server.leases.table[1].state, LEASE_RUNNING);
+	assert_int_equal(fx->server.link.fd, -1);
+	assert_false(fx->server.finished);
+	(void)close(control);
 	(void)close(fd);
 }
 
@@ -448,6 +480,7 @@ int main(void)
 		T(both_know_the_same_lease),
 		cmocka_unit_test(a_large_inventory_waits_for_room),
 		T(a_spawner_that_talks_nonsense_is_dead_to_us),
+		T(K06_last_words_of_a_dead_spawner_are_heard),
 		T(answers_about_leases_that_are_none),
 		cmocka_unit_test(no_client_is_heard_before_the_spawner),
 		T(rendezvous_brings_a_new_spawner),
