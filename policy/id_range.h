@@ -18,10 +18,7 @@ struct id_range_sources {
 	const char *exempt[2];       /* owners of subordinate ranges that are us: the broker's and the spawner's names */
 	bool nss;                    /* also everybody NSS enumerates */
 };
-#define ID_RANGE_HOST \
-	{ \
-		"/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid", { NULL, NULL }, true \
-	}
+#define ID_RANGE_HOST { "/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid", { NULL, NULL }, true }
 
 /* Both ends belong to it. */
 struct id_span {

@@ -62,6 +62,17 @@ const struct policy_rule *policy_rule_for(const struct policy *policy, const str
 	return NULL;
 }
 
+bool policy_names_uid(const struct policy *policy, uid_t uid)
+{
+	if (uid == POLICY_ANY_USER)
+		return false;
+	for (size_t i = 0; i < policy->rule_count; i++)
+		for (size_t j = 0; j < policy->rules[i].user_count; j++)
+			if (policy->rules[i].users[j] == uid)
+				return true;
+	return false;
+}
+
 int policy_hypervisor_index(const struct policy *policy, const char *name)
 {
 	for (size_t i = 0; i < policy->hypervisor_count; i++)

@@ -163,6 +163,9 @@ void policy_decide(const struct policy *policy, const struct policy_caller *call
 /* The rule that names the caller, or NULL: everything is refused. Pure. */
 const struct policy_rule *policy_rule_for(const struct policy *policy, const struct policy_caller *caller);
 
+/* Whether a rule names this very uid, not by group nor as one of all. Pure. */
+bool policy_names_uid(const struct policy *policy, uid_t uid);
+
 /* Index by name, or -1. Pure. */
 int policy_hypervisor_index(const struct policy *policy, const char *name);
 int policy_network_index(const struct policy *policy, const char *name);

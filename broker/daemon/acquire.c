@@ -23,12 +23,25 @@ struct draft {
 	size_t fd_count;
 };
 
+/* A process that took one of its user's subordinate uids keeps his groups: each of them would have a quota of its own. */
+static bool is_subordinate(const struct server *server, uid_t uid)
+{
+	const struct host_table *host = &server->host;
+
+	for (size_t i = 0; i < host->subid_count; i++)
+		if (uid >= host->subids[i].first && uid - host->subids[i].first < host->subids[i].count)
+			return !policy_names_uid(server->policy, uid);
+	return false;
+}
+
 int peer_caller(struct server *server, const struct session *session, struct policy_caller *ret)
 {
 	/* Room for as many as a process can have, so a peer with many groups is judged by all of them. The kernel noted
 	 * them at connect(), like the uid. */
 	socklen_t len = GROUPS_MAX * sizeof(gid_t);
 
+	if (is_subordinate(server, session->uid))
+		return -EPERM;
 	if (getsockopt(session->fd, SOL_SOCKET, SO_PEERGROUPS, server->groups, &len) < 0)
 		return -errno;
 	*ret = (struct policy_caller){

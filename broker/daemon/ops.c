@@ -177,8 +177,16 @@ static int wrong_peer(const struct session *session, struct wire_in *in)
 	return -EPROTO;
 }
 
+static int refuse_attach(struct server *server, struct session *session, const struct lease *lease,
+			 enum wire_error_code code)
+{
+	audit_decision(session, WIRE_OP_ATTACH, code, "", lease->record, lease->record->uuid);
+	return refuse(server, session, WIRE_OP_ATTACH, code, "");
+}
+
 /* Safe: only the owner, not even root; what he gets is the control of a sandbox that he already had when he started
- * it. The keeper's other end is init, which no guest can reach. */
+ * it. The keeper's other end is init, which no guest can reach. Only an init that was told to survive listens to its
+ * keeper, and it may be busy: what it has not taken is on its way at our cost, so there is never more than one. */
 static int op_attach(struct server *server, struct session *session, struct wire_in *in)
 {
 	const uint8_t *uuid = in->msg.uuid.uuid;
@@ -190,14 +198,13 @@ static int op_attach(struct server *server, struct session *session, struct wire
 	lease = own_lease(server, session, WIRE_OP_ATTACH, uuid, false);
 	if (lease == NULL)
 		return 0;
+	if ((lease->record->flags & WIRE_SURVIVE) == 0)
+		return refuse_attach(server, session, lease, WIRE_ERR_NOT_SURVIVING);
+	if (unread(lease->keeper))
+		return refuse_attach(server, session, lease, WIRE_ERR_STARTING);
 	r = wire_send(lease->keeper, WIRE_OP_K_ATTACH, WIRE_REQUEST, 0, NULL, in->fds, 1);
-	if (r < 0) {
-		/* -EPIPE: init is gone and S_GONE is on its way. Else it does not read: not the caller's fault. */
-		enum wire_error_code code = r == -EPIPE ? WIRE_ERR_STOPPING : WIRE_ERR_INTERNAL;
-
-		audit_decision(session, WIRE_OP_ATTACH, code, "", lease->record, uuid);
-		return refuse(server, session, WIRE_OP_ATTACH, code, "");
-	}
+	if (r < 0) /* -EPIPE: init is gone and S_GONE is on its way. Else: not the caller's fault. */
+		return refuse_attach(server, session, lease, r == -EPIPE ? WIRE_ERR_STOPPING : WIRE_ERR_INTERNAL);
 	audit_decision(session, WIRE_OP_ATTACH, WIRE_ERR_OK, "", lease->record, uuid);
 	session_reply(server, session, WIRE_OP_ATTACH, lease->record, lease->pidfd);
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs: broker (no privilege). Clients: who they are, how long they may take, what they hear. */
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,15 +13,36 @@
 #define MS UINT64_C(1000000)
 #define ACCEPTS_MAX 16 /* in one turn, so that a storm of connections does not hold up the others */
 #define ACCEPT_PAUSE_NS (100 * MS)
+#define LINGER_NS (1000 * MS)
+#define NEWCOMERS_SHARE 4 /* of the sessions, one in so many is kept for users who have none */
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
 
-static struct session *free_session(struct server *server)
+bool unread(int fd)
 {
-	for (size_t i = 0; i < server->policy->sessions_max; i++)
-		if (server->sessions[i].fd < 0)
-			return &server->sessions[i];
+	uint32_t memory[SK_MEMINFO_VARS] = { 0 };
+	socklen_t len = sizeof(memory);
+
+	/* Every kernel with namespaces worth using can tell; one that cannot gets no descriptor out of us. */
+	return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &len) < 0 || memory[SK_MEMINFO_WMEM_ALLOC] > 0;
+}
+
+/* A slot for a session of this account: the last quarter is only for the first session of a user, so that a few users
+ * cannot keep out all others. */
+static struct session *free_session(struct server *server, const struct account *account)
+{
+	size_t kept = account->sessions > 0 ? server->policy->sessions_max / NEWCOMERS_SHARE : 0, left = 0;
+	struct session *found = NULL;
+
+	for (size_t i = 0; i < server->policy->sessions_max; i++) {
+		if (server->sessions[i].fd >= 0)
+			continue;
+		if (left++ == 0)
+			found = &server->sessions[i];
+		if (left > kept)
+			return found;
+	}
 	return NULL;
 }
 
@@ -32,53 +54,73 @@ static int peer_credentials(int fd, struct ucred *ret)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret, &len) < 0 ? -errno : 0;
 }
 
-/* Why this peer is not even heard; NULL when it is. */
-static const char *unwelcome(const struct server *server, const struct ucred *peer, const struct account *account)
+/* Why this peer has nothing to ask for; NULL when it has. Root and the owners of sandboxes are heard even when no rule names
+ * them: they may list and end what runs. */
+static const char *stranger(struct server *server, const struct session *peer)
 {
+	struct policy_caller caller;
+	int r;
+
+	if (peer->uid == 0 || lease_next(&server->leases, 0, peer->uid) != NULL)
+		return NULL;
+	r = peer_caller(server, peer, &caller);
+	if (r == -EPERM)
+		return "a subordinate uid that no rule names";
+	return r < 0 || policy_rule_for(server->policy, &caller) == NULL ? "no rule names this user" : NULL;
+}
+
+/* Why this peer is not even heard; NULL when it is, and *ret is a slot for it. Strangers come first: any number of uids may
+ * connect, and those without a rule must take nothing of which there is only so much, not even a line of the accounts. */
+static const char *unwelcome(struct server *server, struct session *peer, struct session **ret)
+{
+	const struct wire_error error = { .code = WIRE_ERR_NOT_ALLOWED };
 	const struct policy *policy = server->policy;
+	const char *why;
 
 	/* A sandbox must never speak to us, whatever the policy says about "*". */
 	if (peer->uid >= policy->first_uid && peer->uid - policy->first_uid < policy->uid_count)
 		return "a sandbox's uid";
-	if (account == NULL)
+	why = stranger(server, peer);
+	if (why != NULL) {
+		/* Unasked, instead of an answer to the HELLO that follows: nobody is waited for. */
+		(void)wire_send(peer->fd, WIRE_OP_HELLO, WIRE_ERROR, 0, &error, NULL, 0);
+		return why;
+	}
+	peer->account = account_of(server->accounts, peer->uid, now_ns());
+	if (peer->account == NULL)
 		return "too many users at once";
-	if (policy->sessions_user_max != 0 && account->sessions >= policy->sessions_user_max)
+	if (policy->sessions_user_max != 0 && peer->account->sessions >= policy->sessions_user_max)
 		return "too many sessions of this user";
-	return NULL;
+	*ret = free_session(server, peer->account);
+	return *ret == NULL ? "too many sessions" : NULL;
 }
 
 static void admit(struct server *server, int fd)
 {
-	struct session *session = free_session(server);
-	struct account *account;
-	struct ucred peer;
+	struct session *session = NULL, peer = { .fd = fd, .pidfd = -1, .phase = PHASE_NEW };
+	struct ucred creds;
 	const char *why;
-	socklen_t len = sizeof(session->pidfd);
-	uint64_t now = now_ns();
+	socklen_t len = sizeof(peer.pidfd);
 
-	if (peer_credentials(fd, &peer) < 0) {
+	if (peer_credentials(fd, &creds) < 0) {
 		(void)close(fd);
 		return;
 	}
-	account = account_of(server->accounts, peer.uid, now);
-	why = session == NULL ? "too many sessions" : unwelcome(server, &peer, account);
+	peer.uid = creds.uid;
+	peer.gid = creds.gid;
+	peer.pid = creds.pid;
+	why = unwelcome(server, &peer, &session);
 	if (why != NULL) {
-		audit_violation(server, account, peer.uid, peer.pid, why);
+		audit_violation(server, peer.account, peer.uid, peer.pid, why);
 		(void)close(fd);
 		return;
 	}
-	*session = (struct session){ .fd = fd,
-				     .pidfd = -1,
-				     .uid = peer.uid,
-				     .gid = peer.gid,
-				     .pid = peer.pid,
-				     .account = account,
-				     .phase = PHASE_NEW };
 	/* Pins the identity: a pid may be somebody else's by the time we look, this descriptor cannot. */
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &session->pidfd, &len) < 0)
-		session->pidfd = -1;
-	session->deadline = now + server->policy->hello_ms * MS;
-	account->sessions++;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &peer.pidfd, &len) < 0)
+		peer.pidfd = -1;
+	peer.deadline = now_ns() + server->policy->hello_ms * MS;
+	peer.account->sessions++;
+	*session = peer;
 }
 
 void session_accept(struct server *server)
@@ -106,9 +148,17 @@ void session_end(struct server *server, struct session *session)
 	}
 	if (session->fd < 0)
 		return;
+	fd_close(&session->pidfd);
+	/* A descriptor that the peer leaves unread is on its way for as long as he likes, and would be nobody's to count if the
+	 * slot were free: so it stays his, heard no more, until he has read or closed. */
+	session->lingering = session->gave && unread(session->fd);
+	if (session->lingering) {
+		(void)shutdown(session->fd, SHUT_RDWR);
+		session->deadline = now_ns() + LINGER_NS;
+		return;
+	}
 	session->account->sessions--;
 	fd_close(&session->fd);
-	fd_close(&session->pidfd);
 }
 
 static void violation(struct server *server, struct session *session, const char *why)
@@ -149,6 +199,10 @@ void session_expired(struct server *server, struct session *session)
 {
 	const struct wire_error error = { .code = WIRE_ERR_TIMEOUT };
 
+	if (session->lingering) {
+		session_end(server, session);
+		return;
+	}
 	if (session->pending != NULL) {
 		audit_decision(session, WIRE_OP_ACQUIRE, WIRE_ERR_TIMEOUT, "spawner", session->pending->record,
 			       session->pending->record->uuid);
@@ -172,8 +226,11 @@ static void sent(struct server *server, struct session *session, int r)
 
 void session_reply(struct server *server, struct session *session, enum wire_op op, const void *msg, int fd)
 {
-	int r = wire_send(session->fd, op, WIRE_REPLY, session->sequence, msg, &fd, fd >= 0 ? 1 : 0);
+	int r = fd >= 0 && unread(session->fd)
+			? -EAGAIN
+			: wire_send(session->fd, op, WIRE_REPLY, session->sequence, msg, &fd, fd >= 0 ? 1 : 0);
 
+	session->gave = session->gave || (r == 0 && fd >= 0);
 	if (r == -EINVAL)
 		log_error("%s: a reply of ours is not well formed", wire_op_name(op));
 	sent(server, session, r);
@@ -198,6 +255,6 @@ void session_answer_pending(struct server *server, struct lease *lease, const st
 	}
 	session_reply(server, session, WIRE_OP_ACQUIRE, lease->record, lease->pidfd);
 	/* Nobody holds the lease then: init would see its control end closed too, but need not be believed. */
-	if (session->fd < 0)
+	if (session->fd < 0 || session->lingering)
 		link_kill(server, lease);
 }

@@ -335,6 +335,7 @@ static void attach_is_for_the_owner(void **state)
 	(void)close(lease->keeper);
 	lease->keeper = keeper[0];
 	lease->owner = 64810;
+	lease->record->flags |= WIRE_SURVIVE;
 	/* root's is not enough, and neither is another user's: the same answer for both */
 	for (uid_t other = 0; other <= 64811; other += 64811) {
 		set_session_uid(fx, other);
@@ -360,6 +361,95 @@ static void attach_is_for_the_owner(void **state)
 	(void)close(pair[0]);
 	(void)close(pair[1]);
 	(void)close(fd);
+}
+
+/* What init has not taken counts against all that the broker may have on its way (ETOOMANYREFS for everybody). */
+static void K15_attach_flood(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_session init = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
+	struct wire_uuid uuid;
+	int fd = client_open(fx), pair[2], keeper[2];
+	struct lease *lease;
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), errno);
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, keeper), errno);
+	(void)lease_started(fx, fd, 1);
+	memset(uuid.uuid, 1, 16);
+	lease = only_lease(fx);
+	(void)close(lease->keeper);
+	lease->keeper = keeper[0];
+	/* one that ends with its controller never listens to its keeper */
+	client_send(fd, WIRE_OP_ATTACH, &uuid, &pair[1], 1);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ATTACH), WIRE_ERR_NOT_SURVIVING);
+	assert_int_equal(wire_recv(keeper[1], &init, &fx->in), -EAGAIN);
+	lease->record->flags |= WIRE_SURVIVE;
+	for (int i = 0; i < 100; i++) {
+		client_send(fd, WIRE_OP_ATTACH, &uuid, &pair[1], 1);
+		assert_int_equal(client_error(fx, fd, WIRE_OP_ATTACH), i == 0 ? WIRE_ERR_OK : WIRE_ERR_STARTING);
+	}
+	assert_int_equal(wire_recv(keeper[1], &init, &fx->in), 1);
+	wire_in_close(&fx->in);
+	assert_int_equal(wire_recv(keeper[1], &init, &fx->in), -EAGAIN);
+	/* taken: the next one may come */
+	client_send(fd, WIRE_OP_ATTACH, &uuid, &pair[1], 1);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ATTACH), WIRE_ERR_OK);
+	assert_int_equal(fx->server.accounts->table[0].audit_tokens, 0); /* what worked is rationed, too */
+	(void)close(keeper[1]);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	(void)close(fd);
+}
+
+/* The same with the descriptors of replies: a peer has one at most, whatever it does with its sessions. */
+static void K15_replies_with_descriptors_left_unread(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_session init = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
+	struct wire_uuid uuid;
+	int fds[40], first = client_open(fx), pair[2], keeper[2];
+	struct lease *lease;
+	unsigned attached = 0;
+
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), errno);
+	assert_return_code(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, keeper), errno);
+	(void)lease_started(fx, first, 1);
+	memset(uuid.uuid, 1, 16);
+	lease = only_lease(fx);
+	(void)close(lease->keeper);
+	lease->keeper = keeper[0];
+	lease->record->flags |= WIRE_SURVIVE;
+	/* each connection asks twice and reads nothing, and the broker ends it */
+	for (size_t i = 0; i < 40; i++) {
+		const struct wire_hello hello = { .version = WIRE_VERSION };
+
+		fds[i] = client_connect(fx);
+		for (int n = -1; n < 2; n++) {
+			if (wire_send(fds[i], n < 0 ? WIRE_OP_HELLO : WIRE_OP_ATTACH, WIRE_REQUEST, 9,
+				      n < 0 ? (const void *)&hello : (const void *)&uuid, &pair[1], n >= 0) < 0)
+				break;
+			fixture_run(fx);
+			if (n < 0 && recv(fds[i], (char[64]){ 0 }, 64, MSG_DONTWAIT) < 0)
+				break;
+			while (wire_recv(keeper[1], &init, &fx->in) == 1) {
+				wire_in_close(&fx->in);
+				attached += n == 0;
+			}
+		}
+	}
+	/* one each for as many sessions as a user may have: those stay his until he reads or closes */
+	assert_int_equal(attached, fx->policy.sessions_user_max - 1);
+	assert_int_equal(fx->server.accounts->table[0].sessions, fx->policy.sessions_user_max);
+	for (size_t i = 0; i < 40; i++)
+		(void)close(fds[i]);
+	fixture_wait(fx, 1200);
+	assert_int_equal(fx->server.accounts->table[0].sessions, 1);
+	client_send(first, WIRE_OP_HOST, NULL, NULL, 0);
+	assert_int_equal(client_error(fx, first, WIRE_OP_HOST), WIRE_ERR_OK);
+	(void)close(keeper[1]);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	(void)close(first);
 }
 
 static void kill_and_gone(void **state)
@@ -441,6 +531,8 @@ int main(void)
 		T(vhost_by_descriptor_or_not_available),
 		T(next_walks_the_callers_own),
 		T(attach_is_for_the_owner),
+		T(K15_attach_flood),
+		T(K15_replies_with_descriptors_left_unread),
 		T(kill_and_gone),
 		T(unclean_end_keeps_uid_and_label),
 		T(root_may_kill_anybodys),

@@ -3,9 +3,11 @@
  * D28, D35; KERNEL 3 rows 3, 7, 15, 17). */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -240,9 +242,125 @@ static void K15_sessions_of_all_are_bounded(void **state)
 		open += !client_closed(fds[i]);
 		(void)close(fds[i]);
 	}
-	assert_int_equal(open, fx->policy.sessions_max);
+	assert_int_equal(open, fx->policy.sessions_max - fx->policy.sessions_max / 4);
 	fixture_run(fx);
 	assert_served(fx);
+}
+
+static void K15_the_last_sessions_are_for_newcomers(void **state)
+{
+	struct fixture *fx = *state;
+	int fds[32];
+
+	fx->policy.sessions_user_max = 0;
+	for (size_t i = 0; i < 32; i++)
+		fds[i] = client_connect(fx);
+	set_session_uid(fx, 64810);
+	assert_served(fx); /* somebody who has none yet */
+	for (size_t i = 0; i < 32; i++)
+		(void)close(fds[i]);
+}
+
+/* Root would be heard whatever the policy says, so the connection is another user's where that is possible. */
+static int dial_as(const struct fixture *fx, uid_t *uid)
+{
+	char path[128];
+	int fd;
+
+	if (getuid() != 0) {
+		*uid = getuid();
+		return client_dial(fx);
+	}
+	(void)snprintf(path, sizeof(path), "%s/broker.sock", fx->dir);
+	assert_return_code(chmod(fx->dir, 0755), errno);
+	assert_return_code(chmod(path, 0666), errno);
+	assert_return_code(seteuid(*uid), errno);
+	fd = client_dial(fx);
+	assert_return_code(seteuid(0), errno);
+	return fd;
+}
+
+/* Turned away at the door: told why, and nothing of the broker's is taken. */
+static void assert_turned_away(struct fixture *fx, int fd)
+{
+	const struct wire_session view = { .link = LINK_CLIENT, .peer = FROM_BROKER, .phase = PHASE_READY, .replies = true };
+
+	fixture_run(fx);
+	assert_int_equal(wire_recv(fd, &view, &fx->in), 1);
+	assert_int_equal(fx->in.kind, WIRE_ERROR);
+	assert_int_equal(fx->in.msg.error.code, WIRE_ERR_NOT_ALLOWED);
+	assert_true(client_closed(fd));
+	for (size_t i = 0; i < fx->policy.sessions_max; i++)
+		assert_int_equal(fx->server.sessions[i].fd, -1);
+}
+
+static void K15_sessions_of_users_without_a_rule(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_hello hello = { .version = WIRE_VERSION };
+	size_t before = open_fds(), accounts;
+	uid_t uid = 64812;
+	int fds[100];
+
+	assert_served(fx);
+	accounts = fx->server.accounts->high;
+	fx->policy.rules[0].users[0] = 1;
+	for (size_t i = 0; i < 100; i++) {
+		fds[i] = dial_as(fx, &uid);
+		if (i % 2 == 0) /* before or after the broker has looked: the same answer */
+			client_send(fds[i], WIRE_OP_HELLO, &hello, NULL, 0);
+		assert_turned_away(fx, fds[i]);
+	}
+	assert_int_equal(fx->server.accounts->high, accounts);
+	for (size_t i = 0; i < 100; i++)
+		(void)close(fds[i]);
+	/* whose sandbox runs is heard */
+	fx->policy.rules[0].users[0] = POLICY_ANY_USER;
+	fds[0] = client_open(fx);
+	(void)lease_started(fx, fds[0], 1);
+	(void)close(fds[0]);
+	fixture_run(fx);
+	only_lease(fx)->owner = uid;
+	fx->policy.rules[0].users[0] = 1;
+	fds[0] = dial_as(fx, &uid);
+	client_send(fds[0], WIRE_OP_HELLO, &hello, NULL, 0);
+	assert_int_equal(client_error(fx, fds[0], WIRE_OP_HELLO), WIRE_ERR_OK);
+	(void)close(fds[0]);
+	fixture_run(fx);
+	only_lease(fx)->owner = getuid();
+	assert_true(open_fds() <= before + 2); /* of the lease */
+}
+
+static void subuids_share_no_quota(void **state)
+{
+	struct fixture *fx = *state;
+	const struct wire_hello hello = { .version = WIRE_VERSION };
+	uid_t uid = 100004;
+	int fd = dial_as(fx, &uid);
+
+	fx->server.host.subid_count = 2;
+	fx->server.host.subids[0].first = 70000;
+	fx->server.host.subids[0].count = 1;
+	fx->server.host.subids[1].first = uid;
+	fx->server.host.subids[1].count = 1;
+	assert_turned_away(fx, fd); /* though the rule names everybody */
+	(void)close(fd);
+	/* a user whom a rule names has been given that uid: it is his */
+	fx->policy.rules[0].users[fx->policy.rules[0].user_count++] = uid;
+	fd = dial_as(fx, &uid);
+	client_send(fd, WIRE_OP_HELLO, &hello, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_HELLO), WIRE_ERR_OK);
+	(void)close(fd);
+	/* the ends of a range: the one before it and the one behind it are people */
+	fx->policy.rules[0].user_count--;
+	for (uint32_t i = 0; i < 2; i++) {
+		fx->server.host.subids[1].first = uid + 1 - 3 * i;
+		fx->server.host.subids[1].count = 2;
+		fd = dial_as(fx, &uid);
+		client_send(fd, WIRE_OP_HELLO, &hello, NULL, 0);
+		assert_int_equal(client_error(fx, fd, WIRE_OP_HELLO), WIRE_ERR_OK);
+		(void)close(fd);
+	}
 }
 
 static void K15_half_open_and_idle_connections_end(void **state)
@@ -390,6 +508,9 @@ int main(void)
 		T(K15_too_many_descriptors),
 		T(K15_sessions_of_one_user_are_bounded),
 		T(K15_sessions_of_all_are_bounded),
+		T(K15_the_last_sessions_are_for_newcomers),
+		T(K15_sessions_of_users_without_a_rule),
+		T(subuids_share_no_quota),
 		T(K15_half_open_and_idle_connections_end),
 		T(K15_one_request_at_a_time),
 		T(K15_a_peer_that_does_not_read),
