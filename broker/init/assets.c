@@ -103,8 +103,8 @@ int assets_take(struct init *init)
 {
 	cleanup_fd int run = -1;
 
-	for (size_t i = 0; i < init->plan.asset_count; i++) {
-		const struct wire_asset *asset = &init->plan.assets[i];
+	for (size_t i = 0; i < init->plan->asset_count; i++) {
+		const struct wire_asset *asset = &init->plan->assets[i];
 		int r = check_asset(asset, init->assets[i]);
 
 		if (r < 0)

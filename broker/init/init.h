@@ -24,7 +24,9 @@ struct slot_source {
 
 struct init {
 	struct wire_boot boot;
-	struct wire_plan plan;
+	/* One for all: 36 KB, of which on a stack each page would be touched, and stay ours as long as the sandbox lives. */
+	struct wire_in in;
+	const struct wire_plan *plan; /* where it was received; good until serve() receives the next message */
 	int assets[WIRE_ASSETS_MAX]; /* by plan index; -1 when copied and closed */
 	int control, keeper, procfs;
 	int signals; /* signalfd for SIGCHLD */

@@ -108,12 +108,11 @@ static int keep_granted(struct init *init)
 static int step_boot(struct init *init)
 {
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_SPAWNER, .phase = PHASE_NEW };
-	struct wire_in in;
-	int r = wire_recv(init->keeper, &session, &in);
+	int r = wire_recv(init->keeper, &session, &init->in);
 
 	if (r <= 0)
 		return r == 0 ? -EPIPE : r;
-	init->boot = in.msg.boot;
+	init->boot = init->in.msg.boot;
 	if (init->boot.path[0] != '/' || !vmm_profile(init->boot.profile))
 		return -EINVAL;
 	grant(init, SLOT_KVM, init->boot.kvm_fd);
@@ -165,25 +164,25 @@ static int step_plan(struct init *init)
 {
 	static const struct wire_session session = { .link = LINK_CONTROL, .peer = FROM_CONTROLLER, .phase = PHASE_NEW };
 	const int64_t until = now_ms() + PLAN_WAIT_MS;
-	struct wire_in in = { .fd_count = 0 };
+	struct wire_in *in = &init->in;
 	int r;
 
 	do {
 		r = await_plan(init, until);
 		if (r == 1) {
-			r = wire_recv_now(init->control, &session, &in);
+			r = wire_recv_now(init->control, &session, in);
 			if (r == 0)
 				return -EPIPE;
 		}
 	} while (r == 0 || r == -EAGAIN || r == -EINTR);
 	if (r < 0)
 		return r;
-	init->plan = in.msg.plan;
-	for (size_t i = 0; i < in.fd_count; i++) {
-		r = stage(&in.fds[i]);
+	init->plan = &in->msg.plan;
+	for (size_t i = 0; i < in->fd_count; i++) {
+		r = stage(&in->fds[i]);
 		if (r < 0)
 			return r;
-		init->assets[i] = fd_take(&in.fds[i]);
+		init->assets[i] = fd_take(&in->fds[i]);
 	}
 	return 0;
 }
@@ -192,7 +191,7 @@ static int step_plan_check(struct init *init)
 {
 	const char *why = NULL;
 
-	return plan_check(&init->plan, &why);
+	return plan_check(init->plan, &why);
 }
 
 /* Made here and not by the controller: under SELinux the pairs must carry init's level to be usable by the VMM (DESIGN
@@ -252,15 +251,16 @@ static int step_fork(struct init *init)
 	give(init, SLOT_STDERR, init->ours[CHANNEL_LOG]);
 	give(init, SLOT_CONTROL, init->ours[CHANNEL_CONTROL]);
 	give(init, SLOT_CONSOLE, init->ours[CHANNEL_CONSOLE]);
-	for (size_t i = 0; i < init->plan.asset_count; i++)
+	for (size_t i = 0; i < init->plan->asset_count; i++)
 		if (init->assets[i] >= 0)
 			give(init, SLOT_ASSET + (int)i, init->assets[i]);
 	r = facts_given(init);
 	return r < 0 ? r : vmm_start(init);
 }
 
-/* Done while the VMM's process gets ready: nothing below is about it, and init has its last filter the sooner. That process
- * has its own copies of the descriptors; while init held some, a tap would outlive the VMM and a peer would see no hang-up. */
+/* Done while the VMM's process gets ready: nothing below is about it, and init has its last filter the sooner. That
+ * process has its own copies of the descriptors; while init held some, a tap would outlive the VMM and a peer would see
+ * no hang-up. */
 static int step_filter(struct init *init)
 {
 	int r;

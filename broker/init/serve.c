@@ -68,18 +68,18 @@ static void stop(struct loop *loop, const struct wire_stop *stop)
 static bool from_controller(struct loop *loop)
 {
 	static const struct wire_session session = { .link = LINK_CONTROL, .peer = FROM_CONTROLLER, .phase = PHASE_READY };
-	struct wire_in in;
-	int r = wire_recv_now(loop->init->control, &session, &in);
+	struct wire_in *in = &loop->init->in;
+	int r = wire_recv_now(loop->init->control, &session, in);
 
 	if (r == -EAGAIN || r == -EINTR)
 		return true;
 	if (r != 1)
 		return false;
-	if (in.op == WIRE_OP_C_AUDIT)
+	if (in->op == WIRE_OP_C_AUDIT)
 		answer_audit(loop->init);
-	else if (in.op == WIRE_OP_C_STOP)
-		stop(loop, &in.msg.stop);
-	wire_in_close(&in);
+	else if (in->op == WIRE_OP_C_STOP)
+		stop(loop, &in->msg.stop);
+	wire_in_close(in);
 	return true;
 }
 
@@ -90,20 +90,20 @@ static bool from_keeper(struct loop *loop)
 {
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
 	struct init *init = loop->init;
-	struct wire_in in;
-	int r = wire_recv_now(init->keeper, &session, &in);
+	struct wire_in *in = &init->in;
+	int r = wire_recv_now(init->keeper, &session, in);
 
 	if (r == -EAGAIN || r == -EINTR)
 		return true;
 	if (r != 1)
 		return false;
-	if (in.op == WIRE_OP_K_ATTACH && loop->survive) {
+	if (in->op == WIRE_OP_K_ATTACH && loop->survive) {
 		fd_close(&init->control);
-		init->control = in.fds[0];
-		in.fds[0] = -1;
+		init->control = in->fds[0];
+		in->fds[0] = -1;
 		(void)channels_send(init); /* when the asker is gone already, its hang-up comes next */
 	}
-	wire_in_close(&in);
+	wire_in_close(in);
 	return true;
 }
 

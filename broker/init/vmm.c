@@ -111,11 +111,11 @@ static int step_exec(struct init *init)
 	char *words[WORDS_MAX + 1];
 	size_t used = 0;
 
-	for (size_t i = 0; i < init->plan.word_count && i < WORDS_MAX; i++) { /* plan_check() has counted them */
-		words[i] = (char *)init->plan.words + used;
+	for (size_t i = 0; i < init->plan->word_count && i < WORDS_MAX; i++) { /* plan_check() has counted them */
+		words[i] = (char *)(uintptr_t)(init->plan->words + used); /* execve only reads it */
 		used += strlen(words[i]) + 1;
 	}
-	words[init->plan.word_count] = NULL;
+	words[init->plan->word_count] = NULL;
 	(void)execve(init->boot.path, words, (char *const *)(uintptr_t)environment);
 	return -errno;
 }
