@@ -2,8 +2,9 @@
  * Runs: broker (no privilege). One line for each decision, on stderr (the journal's, under systemd).
  *
  * key=value pairs separated by single spaces; no value has a space. Nothing a client wrote is in it but uuids (as
- * hexadecimal) and names that the decoder let through ([a-z0-9._-]). All but granted sandboxes is rationed for each user, so that nobody can
- * fill the log or drown another user's lines; what was left out is counted on the next line (suppressed=N). */
+ * hexadecimal) and names that the decoder let through ([a-z0-9._-]). All but granted sandboxes is rationed for each user,
+ * so that nobody can fill the log or drown another user's lines; what was left out is counted on the next line
+ * (suppressed=N). */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
