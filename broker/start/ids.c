@@ -56,13 +56,17 @@ int ids_lock(struct start *s)
 static bool any_in_range(const struct start *s, const char *status, const char *line)
 {
 	const char *at = strstr(status, line);
-	unsigned id[4];
+	char *end;
 
-	if (at == NULL || sscanf(at + strlen(line), "%u %u %u %u", &id[0], &id[1], &id[2], &id[3]) != 4)
+	if (at == NULL)
 		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(id); i++)
-		if (id[i] >= s->policy.first_uid && id[i] - s->policy.first_uid < s->policy.uid_count)
+	at += strlen(line);
+	for (int i = 0; i < 4; i++, at = end) {
+		unsigned long id = strtoul(at, &end, 10);
+
+		if (id >= s->policy.first_uid && id - s->policy.first_uid < s->policy.uid_count)
 			return true;
+	}
 	return false;
 }
 

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs: tests (root). SIGKILL of every process at rest: what is documented happens, and nothing is left.
+import errno
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 
@@ -215,7 +219,7 @@ def both_die(host):
     tap.wait_for(lambda: _half(host), "both halves run", 20)
     tap.wait_for(lambda: _serves(host), "a launch works again", 20)
     tap.wait_for(lambda: not harness.alive(lease["init_pid"]), "the old sandbox was ended")
-    tap.equal(host.leases_of(ALICE), [], "leases")
+    tap.wait_for(lambda: not host.leases_of(ALICE), "no lease is left")
 
 
 @case
@@ -230,6 +234,125 @@ def restarts_do_not_grow(host):
         sizes.append((len(harness.fds(host.broker)), len(harness.fds(host.spawner))))
     tap.equal(sizes[-2:], sizes[2:4], "descriptors after restarts: %s" % sizes)
     lives_and_stops(host, lease, controller, "i")
+
+
+def cpu_ticks(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+        return sum(int(word) for word in f.read().rpartition(")")[2].split()[11:13])
+
+
+@case
+def a_sandbox_without_a_plan_ends(host):
+    """init waits for its plan only so long, and attaches do not heap up at the one that does not read."""
+    before = host.snapshot()
+    launch = host.launch(plan=False, flags=wire.T.constants["WIRE_SURVIVE"])
+    taken = 0
+    time.sleep(0.3)  # it has been booted
+    with host.session(ALICE) as session:
+        for _ in range(40):
+            own, far = wire.socket.socketpair(wire.socket.AF_UNIX, wire.socket.SOCK_SEQPACKET)
+            with own, far:
+                try:
+                    _, (pidfd,) = session.call("ATTACH", {"uuid": launch.uuid}, [far.fileno()])
+                    os.close(pidfd)
+                    taken += 1
+                except wire.Refused:
+                    break
+    tap.true(taken < 10, "attaches that wait at one init: %d" % taken)
+    try:
+        launch._next(40)
+        raise AssertionError("init goes on without a plan")
+    except harness.LaunchFailed as why:
+        tap.equal((why.step, why.error), ("INIT_PLAN", errno.ETIMEDOUT), "what the controller is told")
+    tap.wait_for(lambda: not harness.alive(launch.lease["init_pid"]), "init is gone")
+    launch.close()
+    host.settle(before)
+
+
+@case
+def a_busy_restart_of_the_broker(host):
+    """Messages of a dead broker that nobody has read: they count, and the old link does not stay behind."""
+    launches = [host.launch("hostile", ["hold"], flags=wire.T.constants["WIRE_SURVIVE"]) for _ in range(6)]
+    spawner, broker = host.spawner, host.broker
+    descriptors = len(harness.fds(spawner)) - 2 * len(launches)
+    os.kill(spawner, signal.SIGSTOP)
+    with host.session(ALICE) as session:
+        for launch in launches:
+            session.call("KILL", {"uuid": launch.uuid})
+    kill_wait(broker)
+    process = host.starter
+    host.start(wait=False)
+    time.sleep(0.3)
+    os.kill(spawner, signal.SIGCONT)
+    tap.wait_for(lambda: _half(host), "both halves run", 20)
+    tap.wait_for(lambda: _serves(host), "a launch works again", 20)
+    host.joiners = getattr(host, "joiners", []) + [process]
+    for launch in launches:
+        tap.wait_for(lambda: not harness.alive(launch.lease["init_pid"]), "the kill was heard")
+        launch.close()
+    tap.wait_for(lambda: not host.leases_of(ALICE), "no lease is left")
+    time.sleep(0.2)
+    used = cpu_ticks(spawner)
+    time.sleep(1)
+    tap.true(cpu_ticks(spawner) - used < 20, "the spawner rests: %d ticks in a second" % (cpu_ticks(spawner) - used))
+    tap.equal(len(harness.fds(spawner)), descriptors, "descriptors of the spawner")
+
+
+@case
+def cgroups_of_a_dead_spawner_go(host):
+    """A spawner killed during a launch leaves a cgroup that no lease stands for: the next one removes it, and who is in it."""
+    lease, controller = started(host, "k")
+    top = min(path for path in host.cgroups() if os.path.basename(path).startswith("postern-") and "unified" in path
+              or os.path.exists(path + "/cgroup.kill"))
+    stray = os.path.join(top, "x%d" % (host.first_uid + 7))
+    os.mkdir(stray)
+    for name in ("", "cgroup.procs", "cgroup.kill"):
+        os.chown(os.path.join(stray, name), harness.SPAWN_UID, harness.SPAWN_UID)
+    child = harness.in_child(time.sleep, 60)
+    with open(stray + "/cgroup.procs", "w", encoding="ascii") as f:
+        f.write(str(child))
+    kill_wait(host.spawner)
+    join(host)
+    tap.equal(os.waitpid(child, 0)[1], 9, "how the process in it ended")
+    tap.wait_for(lambda: not os.path.exists(stray), "the cgroup is gone")
+    lives_and_stops(host, lease, controller, "k")
+
+
+@case
+def ids_that_live_are_not_given_out(host):
+    """Both daemons die, a sandbox survives: a start from another directory has the same ids, and refuses."""
+    launch = host.launch("hostile", ["hold"], flags=wire.T.constants["WIRE_SURVIVE"])
+    pid = launch.lease["init_pid"]
+    spawner, broker = host.spawner, host.broker
+    os.kill(broker, 9)
+    kill_wait(spawner)
+    host.starter.wait(10)
+    other = host.runtime + "-other"
+    argv = [host.start_program, "--policy", host.policy_path, "--runtime"]
+    done = subprocess.run([*argv, other], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=30)
+    tap.true(done.returncode == 1 and "runs with an id of" in done.stdout, "refused: " + done.stdout)
+    tap.true(harness.alive(pid), "and what is not its own is left alone")
+    # However the directory is spelled, it is the same one.
+    done = subprocess.run([*argv, host.runtime + "//", "--cleanup"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False, timeout=30)
+    tap.equal(done.returncode, 0, "cleanup: " + done.stdout)
+    tap.true(not harness.alive(pid), "cleanup ended it")
+    launch.close()
+    shutil.rmtree(other, ignore_errors=True)
+    host.start()
+
+
+@case
+def a_second_start_changes_nothing(host):
+    """Both live: the same line again says so, and sandboxes, daemons and their link stay."""
+    lease, controller = started(host, "l")
+    spawner, broker = host.spawner, host.broker
+    done = subprocess.run([host.start_program, "--policy", host.policy_path, "--runtime", host.runtime],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=30)
+    tap.true(done.returncode == 1 and "already running" in done.stdout, "refused: " + done.stdout)
+    tap.equal((host.spawner, host.broker), (spawner, broker), "the daemons")
+    tap.true(_serves(host), "a launch works")
+    lives_and_stops(host, lease, controller, "l")
 
 
 @case

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs: tests (root). Assume the guest owns its VMM: everything it may then try, from inside.
+import fcntl
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 import attacks  # noqa: E402
 import harness  # noqa: E402
+import probe  # noqa: E402
 import tap  # noqa: E402
 import wire  # noqa: E402
 from tap import case  # noqa: E402
@@ -118,6 +120,33 @@ def D24_no_link_is_left_after_self_service(host):
         tap.true(any(link["ifindex"] == index for link in host.switch_links().values()),
                  "the tap is in the switch namespace")
     tap.wait_for(lambda: set(host.switch_links()) == before, "the tap is gone")
+
+
+@case
+def D24_nor_when_it_succeeded(host):
+    """Had the VMM's filter let TUNSETPERSIST through: root does it here with the VMM's own descriptor. The tap goes all the
+    same, because it is deleted by its index, not by the last close."""
+    with host.launch("hostile", ["hold"], nics=[NIC]) as launch:
+        index = launch.lease["nics"][0]["ifindex"]
+        pidfd = os.pidfd_open(launch.vmm_pid())
+        tap_fd = probe.LIBC.syscall(probe.SYS["pidfd_getfd"], pidfd, SLOT_TAP, 0)
+        tap.true(tap_fd >= 0, "root has the tap's descriptor")
+        fcntl.ioctl(tap_fd, TUNSETPERSIST, 1)
+        os.close(tap_fd)
+        os.close(pidfd)
+    tap.wait_for(lambda: index not in [link["ifindex"] for link in host.switch_links().values()], "the persistent tap is gone")
+
+
+@case
+def kvm_is_what_was_granted(host):
+    """The node of a sandbox that did not ask for KVM is the null device, below Landlock and the filter."""
+    want = wire.T.constants["WIRE_KVM_WANT"]
+    for flags, node in ((0, os.makedev(1, 3)), (want, os.makedev(10, 232))):
+        with host.launch("hostile", ["hold"], flags=flags) as launch:
+            path = "/proc/%d/root/dev/kvm" % launch.vmm_pid()
+            if flags and wire.T.outcomes[launch.lease["grants"][0]] != "BY_NODE":
+                raise tap.Skip("/dev/kvm is not granted as a node here: " + wire.T.outcomes[launch.lease["grants"][0]])
+            tap.equal(os.stat(path).st_rdev, node, "/dev/kvm of a sandbox with flags %d" % flags)
 
 
 @case
@@ -248,6 +277,30 @@ def D10_a_read_only_asset_cannot_be_written(host):
         attacks.refused(results, "writing to a read-only asset under " + hypervisor)
     os.close(fd)
     tap.equal(open(path, "rb").read(), content, "the file")
+
+
+@case
+def an_asset_socket_has_a_peer_and_keeps_it(host):
+    """Abstract names are looked up where a socket was made: one that may still choose its peer is a way out."""
+    unix, stream, datagram, packet = socket.AF_UNIX, socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET
+    listening = socket.socket(unix, stream)
+    listening.bind("\0postern-test-%d" % os.getpid())
+    listening.listen()
+    refused = [(socket.socket(unix, kind), "unconnected %s" % kind) for kind in (stream, datagram, packet)]
+    refused += [(socket.socketpair(unix, datagram)[0], "a pair of datagram sockets"), (listening, "a listening one"),
+                (socket.socket(socket.AF_INET, stream), "one of the network")]
+    for sock, what in refused:
+        with sock:
+            try:
+                host.launch("hostile", ["fds"], assets=[{"fd": sock.fileno(), "name": "serial", "writable": 1}]).close()
+                raise AssertionError(what + " was taken")
+            except harness.LaunchFailed as why:
+                tap.equal(why.step, "INIT_ASSET", what)
+    for kind in (stream, packet):
+        near, far = socket.socketpair(unix, kind)
+        with near, far, host.launch("hostile", ["fds"], assets=[{"fd": near.fileno(), "name": "serial",
+                                                                 "writable": 1}]) as launch:
+            tap.true(SLOT_ASSET in manifest(launch), "a connected one arrives")
 
 
 @case

@@ -221,6 +221,25 @@ static void closed_peer(void **state)
 	assert_int_equal(fdpass_send(p->b, "x", 1, NULL, 0), -EPIPE); /* and no SIGPIPE: the test would be dead */
 }
 
+/* A socket that somebody else holds too, and has made a blocking one: what poll() saw may have been taken away. */
+static void now_means_now(void **state)
+{
+	struct pair *p = *state;
+	int other = dup(p->b), got[4];
+	size_t count = 77;
+	char byte;
+
+	assert_int_equal(fcntl(other, F_SETFL, 0), 0);
+	assert_int_equal(fdpass_send(p->a, "x", 1, NULL, 0), 0);
+	assert_int_equal(fdpass_recv_now(p->b, &byte, 1, got, 4, &count), 1);
+	assert_int_equal(fdpass_send(p->a, "y", 1, NULL, 0), 0);
+	assert_int_equal(recv(other, &byte, 1, 0), 1);
+	(void)alarm(5);
+	assert_int_equal(fdpass_recv_now(p->b, &byte, 1, got, 4, &count), -EAGAIN);
+	(void)alarm(0);
+	fd_close(&other);
+}
+
 /* A peer that says why and closes without having read all: its words come first, then the end. */
 static void last_words_of_a_closed_peer(void **state)
 {
@@ -347,6 +366,7 @@ int main(int argc, char **argv)
 		TEST(longer_than_the_buffer),
 		TEST(control_messages_nobody_asked_for),
 		TEST(closed_peer),
+		TEST(now_means_now),
 		TEST(last_words_of_a_closed_peer),
 		TEST(full_queue_does_not_block),
 		TEST(typed_message_with_descriptor),
