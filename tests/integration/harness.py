@@ -703,15 +703,20 @@ def ipc():
 
 
 def compare(before, after, ignore=()):
+    """What there is now and was not before. Less is no leak: a case before may have left its end to be awaited."""
     difference = []
     for key, old in before.items():
         new = after[key]
-        if key in ignore or old == new:
+        if key in ignore:
             continue
-        if isinstance(old, set):
-            difference.append("%s: new %s, missing %s" % (key, sorted(map(str, new - old)), sorted(map(str, old - new))))
+        if isinstance(old, list):
+            old, new = ({item: items.count(item) for item in items} for items in (old, new))
+        if isinstance(old, dict):
+            more = {name: count for name, count in new.items() if count > old.get(name, 0)}
         else:
-            difference.append("%s: %s, before %s" % (key, new, old))
+            more = sorted(map(str, new - old))
+        if more:
+            difference.append("%s: %s" % (key, more))
     return difference
 
 
