@@ -42,6 +42,8 @@ int steps_run(struct init *init, const struct step *steps, size_t count, uint32_
 	return 0;
 }
 
+#define EARLY_MAX 64 /* far more than the keeper's queue holds */
+
 /* First of all: a process of the same uid must not look into us while we are being set up. */
 static int step_dumpable(struct init *init)
 {
@@ -108,8 +110,13 @@ static int keep_granted(struct init *init)
 static int step_boot(struct init *init)
 {
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_SPAWNER, .phase = PHASE_NEW };
-	int r = wire_recv(init->keeper, &session, &init->in);
+	int r, early = 0;
 
+	/* The broker hears of us before the spawner releases us, so a quick owner's K_ATTACH can come before K_BOOT. There is
+	 * nothing to attach to yet: it is refused like any wrong message, and what it carried is closed, which he sees. */
+	do
+		r = wire_recv(init->keeper, &session, &init->in);
+	while (r == -EPROTO && early++ < EARLY_MAX);
 	if (r <= 0)
 		return r == 0 ? -EPIPE : r;
 	init->boot = init->in.msg.boot;
