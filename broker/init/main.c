@@ -318,6 +318,10 @@ _Noreturn static void fail(const struct init *init, uint32_t step, int error)
 		.id = init->boot.lease[0].id, .step = step, .error = (uint32_t)-error, .burn = 1
 	};
 
+	/* First: our death takes the VMM along, but only after our descriptors are closed, and with the last end of the pipe
+	 * that would have stopped it at its first instruction goes what holds it. */
+	if (init->vmm > 0)
+		(void)kill(init->vmm, SIGKILL);
 	(void)wire_send(init->control, WIRE_OP_C_FAILED, WIRE_REQUEST, 0, &failed, NULL, 0);
 	(void)wire_send(init->keeper, WIRE_OP_K_FAILED, WIRE_REQUEST, 0, &failed, NULL, 0);
 	_exit(INIT_EXIT_FAILED);
