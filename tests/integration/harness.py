@@ -559,7 +559,7 @@ class Launch:
     """A controller of our own over the bare wire: ACQUIRE, C_PLAN, C_CHANNELS, C_FACTS. The VMM's words are ours."""
 
     def __init__(self, host, hypervisor, words=(), uid=ALICE, assets=(), nics=(), flags=0, limits=None, session=None,
-                 vcpus=1, memory=16, plan=True):
+                 vcpus=1, memory=16, plan=True, keep=True):
         self.host, self.uid = host, uid
         self.control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channels, self.facts, self.pidfd, self.exit_status = [], None, -1, None
@@ -582,6 +582,10 @@ class Launch:
             try:
                 self.send_plan([self.path, *words], assets)
                 self._wait_for("C_FACTS")
+                if keep and flags & wire.T.constants["WIRE_SURVIVE"]:
+                    wire.send_raw(self.control, wire.message("C_KEEP"))
+                if flags & wire.T.constants["WIRE_SURVIVE"] and "C_KEEP" in wire.T.ops:
+                    wire.send_raw(self.control, wire.message("C_KEEP"))
             except BaseException:
                 self.close()
                 raise
