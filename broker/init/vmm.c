@@ -43,10 +43,12 @@ int filter_load(unsigned profile)
 
 /* Hold the VMM at exec without ptrace: the close of the pipe's last writer, which is the close-on-exec descriptor of
  * this process, sends SIGSTOP to this process. The kernel does that on its way back to user mode, so the new program
- * stops before its first instruction. Asked for before the Landlock layer and the filter, which would refuse it. */
-static int arm_hold(int reader)
+ * stops before its first instruction. Asked for before the Landlock layer and the filter, which would refuse it.
+ * exec closes in ascending order, and the signal needs a reader that is still open: one of our own above the writer, so
+ * that the hold does not depend on an init that is just dying. */
+static int arm_hold(int reader, int writer)
 {
-	if (fcntl(reader, F_SETOWN, getpid()) < 0 || fcntl(reader, F_SETSIG, SIGSTOP) < 0 ||
+	if (fcntl(reader, F_DUPFD_CLOEXEC, writer + 1) < 0 || fcntl(reader, F_SETOWN, getpid()) < 0 || fcntl(reader, F_SETSIG, SIGSTOP) < 0 ||
 	    fcntl(reader, F_SETFL, O_ASYNC) < 0)
 		return -errno;
 	return 0;
@@ -74,7 +76,7 @@ static int step_fds(struct init *init)
 	if (chdir("/") < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
 	    sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -errno;
-	return arm_hold(init->verdict[0]);
+	return arm_hold(init->verdict[0], init->verdict[1]);
 }
 
 /* No test for SELinux here: a lease with a label needs it set, whatever the sandbox can see of the host (DESIGN 2.6). */
