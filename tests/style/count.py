@@ -21,8 +21,7 @@ def allowed_skips(path):
 
 def cases(test):
     """(name, result, reason) of every case in one test program: TAP lines, cmocka's lines, or the program as a whole."""
-    out = test.get("stdout") or ""
-    err = test.get("stderr") or ""
+    out = test.get("stdout") or ""  # cmocka repeats its failures on standard error
     found = []
     for line in out.split("\n"):
         tap = re.match(r"(not ok|ok)\b\s*\d*\s*-?\s*(.*?)(?:\s*#\s*(SKIP|TODO)\b\s*(.*))?$", line, re.I)
@@ -30,7 +29,7 @@ def cases(test):
             word, name, directive, reason = tap.groups()
             result = "skip" if directive and directive.upper() == "SKIP" else "pass" if word == "ok" else "fail"
             found.append((name, result, reason or ""))
-    for line in (out + "\n" + err).split("\n"):
+    for line in out.split("\n"):
         unit = re.match(r"\[\s+(OK|FAILED|SKIPPED)\s+\] (\w+)$", line)
         if unit:
             found.append((unit.group(2), {"OK": "pass", "FAILED": "fail", "SKIPPED": "skip"}[unit.group(1)], ""))
