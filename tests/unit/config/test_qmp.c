@@ -36,7 +36,7 @@
 #define HELD GREETING CAPS STATUS("2", "prelaunch", "false")
 #define EVENT(name, data) \
 	"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"" name "\", \"data\": {" data "}}\r\n"
-#define SHORT_MS (getenv("POSTERN_TEST_SLOW") != NULL ? 1000 : 60) /* valgrind: tools/check says so */
+#define SHORT_MS (getenv("POSTERN_TEST_SLOW") != NULL ? 2000 : 400) /* valgrind: tools/check says so */
 
 struct meeting {
 	struct driver_vm *vm;
