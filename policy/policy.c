@@ -316,6 +316,14 @@ static bool limit(struct question *q, const char *object, uint32_t ask, uint32_t
 	return true;
 }
 
+/* Swap is the other way round: guest memory reaches the host's disk only by an administrator who gave a number. */
+static bool limit_swap(struct question *q, uint32_t ask, uint32_t ceiling, uint32_t *ret)
+{
+	if (ceiling == 0 && ask != 0)
+		return refuse(q, WIRE_ERR_OPTION_DENIED, "swap", 0);
+	return limit(q, "swap", ask, ceiling, ret);
+}
+
 static bool check_limits(struct question *q)
 {
 	const struct wire_limits *ask = q->ask->limits, *top = &q->policy->limits;
@@ -329,7 +337,7 @@ static bool check_limits(struct question *q)
 			memory = WIRE_MEMORY_MAX;
 	}
 	return limit(q, "memory", ask->memory_mib, (uint32_t)memory, &ret->memory_mib) &&
-	       limit(q, "swap", ask->swap_mib, top->swap_mib, &ret->swap_mib) &&
+	       limit_swap(q, ask->swap_mib, top->swap_mib, &ret->swap_mib) &&
 	       limit(q, "pids", ask->pids, top->pids, &ret->pids) &&
 	       limit(q, "cpu", ask->cpu_percent, top->cpu_percent, &ret->cpu_percent) &&
 	       limit(q, "io-weight", ask->io_weight, top->io_weight, &ret->io_weight);

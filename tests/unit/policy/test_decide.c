@@ -318,6 +318,16 @@ static void limit_swap(struct world *w)
 	w->policy.limits.swap_mib = 1;
 	w->ask.limits[0].swap_mib = 2;
 }
+static void limit_swap_none(struct world *w)
+{
+	w->policy.limits.swap_mib = 0;
+	w->ask.limits[0].swap_mib = 1;
+}
+static void limit_swap_all(struct world *w)
+{
+	w->policy.limits.swap_mib = 1;
+	w->ask.limits[0].swap_mib = 1;
+}
 static void limit_cpu(struct world *w)
 {
 	w->policy.limits.cpu_percent = 100;
@@ -405,6 +415,8 @@ static const struct row {
 	ROW(limit_memory, OPTION_DENIED, "memory", 612),
 	ROW(limit_pids, OPTION_DENIED, "pids", 100),
 	ROW(limit_swap, OPTION_DENIED, "swap", 1),
+	ROW(limit_swap_none, OPTION_DENIED, "swap", 0),
+	ROW(limit_swap_all, OK, "", 0),
 	ROW(limit_cpu, OPTION_DENIED, "cpu", 100),
 	ROW(limit_io, OPTION_DENIED, "io-weight", 100),
 };
