@@ -122,7 +122,8 @@ static bool all_zero(const void *data, size_t size)
 JSON_MESSAGES(TO_JSON)
 
 #define L_NUM(n, lo, hi) \
-	{ uint64_t v = 0; ok = ok && to_number(json_object_get(o, #n), (lo), (hi), &v); m->n = (__typeof__(m->n))v; fields++; }
+	{ uint64_t v = 0; ok = ok && to_number(json_object_get(o, #n), (lo), (hi), &v); m->n = (__typeof__(m->n))v; \
+	  fields++; }
 #define L_FLAGS(n, mask) \
 	{ uint64_t v = 0; ok = ok && to_number(json_object_get(o, #n), 0, (mask), &v) && (v & ~(uint64_t)(mask)) == 0; \
 	  m->n = (uint32_t)v; fields++; }

@@ -39,7 +39,7 @@ FORBIDDEN = [
 ]
 TRUSTED = ("broker/", "policy/", "common/")
 LINE_MAX, FILE_MAX, FUNCTION_MAX = 125, 500, 100
-TEST_LINE_MAX, TEST_FILE_MAX = 150, 600  # tables of cases are read by the line
+TEST_LINE_MAX, TEST_FILE_MAX = 150, 800  # tables of cases are read by the line
 
 breaches = []
 
