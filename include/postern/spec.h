@@ -70,7 +70,7 @@ int spec_parse(struct spec *spec, const char *text, size_t len, struct spec_erro
 /* Rules between fields and with the driver's abilities; opens nothing. -EINVAL and *ret. */
 int spec_check(const struct spec *spec, struct spec_error *ret);
 
-/* The spec as JSON with every default filled in; a new reference the caller owns. */
+/* The spec as JSON with every default filled in; a new reference the caller owns. NULL: a field cannot be printed. */
 struct json_t *spec_to_json(const struct spec *spec);
 
 /* One field by its path and text, as the command line gives it: ("memory", "512"), ("disks[0].readonly", "true"). A path

@@ -115,11 +115,12 @@ static int print_scope(enum field_scope scope, const void *base, json_t *object)
 		json_t *into = object, *value;
 		char group[32];
 
-		if (rows[i].scope != scope || !applies(&rows[i], base))
+		if (rows[i].scope != scope || !applies(&rows[i], base) || field_unset(&rows[i], base))
 			continue;
+		/* A spec with a field left out would be another spec. */
 		value = field_to_json(&rows[i], base);
 		if (value == NULL)
-			continue;
+			return -EINVAL;
 		if (scope == SCOPE_SPEC && dot != NULL) {
 			(void)snprintf(group, sizeof(group), "%.*s", (int)(dot - rows[i].doc.path), rows[i].doc.path);
 			into = json_object_get(object, group);

@@ -163,6 +163,11 @@ void field_free(enum field_scope scope, void *base)
 	}
 }
 
+bool field_unset(const struct field *field, const void *base)
+{
+	return is_string(field->type) && *(const char *const *)(const void *)((const char *)base + field->offset) == NULL;
+}
+
 /* The largest unit that loses nothing, so that what is printed is what a person would write. */
 static struct json_t *time_to_json(uint32_t ms)
 {

@@ -62,7 +62,10 @@ struct json_t;
 int field_set_json(const struct field *field, void *base, const struct json_t *value, const char *where,
 		   struct spec_error *ret);
 
-/* The member as JSON; NULL when it is an unset string (or out of memory). New reference, the caller's. */
+/* Whether the member is a string that was not set: there is nothing to print then. */
+bool field_unset(const struct field *field, const void *base);
+
+/* The member as JSON; NULL: it is unset, cannot be JSON, or out of memory. New reference, the caller's. */
 struct json_t *field_to_json(const struct field *field, const void *base);
 
 /* Give every member of scope its default. */

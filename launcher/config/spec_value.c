@@ -117,6 +117,19 @@ static bool char_ok(enum field_type type, char c, bool first)
 	return (unsigned char)c >= 0x20 && c != 0x7f;
 }
 
+/* What jansson would not take is refused where it comes in: on its way to the controller a spec is JSON, and a value that
+ * cannot be written there would be one that silently is not there. U+0080 to U+009F steer a terminal as ESC does. */
+static bool text_ok(const char *text)
+{
+	json_t *value = json_string(text);
+	bool ok = value != NULL;
+
+	json_decref(value);
+	for (const char *p = text; ok && (p = strchr(p, '\xc2')) != NULL; p++)
+		ok = (unsigned char)p[1] > 0x9f;
+	return ok;
+}
+
 static int set_string(const struct field *field, char **member, const char *text, const char *where, struct spec_error *ret)
 {
 	size_t len = strlen(text);
@@ -130,6 +143,9 @@ static int set_string(const struct field *field, char **member, const char *text
 		if (!char_ok(field->type, text[i], i == 0))
 			return spec_fail(ret, where, field->doc.allowed,
 					 "\"%.100s\" has a character that is not allowed, at %zu", text, i + 1);
+	if (!text_ok(text))
+		return spec_fail(ret, where, field->doc.allowed,
+				 "\"%.100s\" is not UTF-8 without control characters; rename the file", text);
 	copy = strdup(text);
 	if (copy == NULL)
 		return spec_fail(ret, where, NULL, "out of memory");

@@ -281,6 +281,37 @@ static void command_line(void **state)
 	spec_free(spec);
 }
 
+/* On its way to the controller a spec is JSON: what that cannot hold must be refused, not be missing there. */
+static void only_utf_8(void **state)
+{
+	static const char *const bad[] = { "/nonexist\xff", "\xc3", "a\xc3(", "\xed\xa0\x80", "\xc0\xaf", "\xf5\x80\x80\x80",
+					   "\xc2\x9b" "31m" };
+	struct spec *spec = parsed("{\"kernel\": \"k\"}");
+	struct spec_error error;
+	json_t *json;
+	char *kept;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(spec_set(spec, "initrd", bad[i], &error), -EINVAL);
+		assert_string_equal(error.where, ".initrd");
+		assert_int_equal(spec_set(spec, "disks+", bad[i], &error), -EINVAL);
+		assert_null(spec->initrd);
+	}
+	refused("{\"initrd\": \"\\u009b\"}", ".initrd", "UTF-8");
+	assert_int_equal(spec_set(spec, "initrd", "/sr\xc3\xbc/\xe2\x82\xac/\xf0\x9f\x90\x84", &error), 0);
+	json = spec_to_json(spec);
+	assert_non_null(json);
+	json_decref(json);
+	/* Whoever gets around spec_set() gets no spec rather than another one. */
+	kept = spec->initrd;
+	spec->initrd = strdup("\xff");
+	assert_null(spec_to_json(spec));
+	free(spec->initrd);
+	spec->initrd = kept;
+	spec_free(spec);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +323,7 @@ int main(void)
 		cmocka_unit_test(wrong_values),
 		cmocka_unit_test(rules_between_fields),
 		cmocka_unit_test(command_line),
+		cmocka_unit_test(only_utf_8),
 	};
 
 	return cmocka_run_group_tests_name("spec", tests, NULL, NULL);
