@@ -180,7 +180,7 @@ static void check_places(struct receipt *receipt, pid_t self)
 		    (unsigned long long)f->init_root_ino, (unsigned long long)own.st_dev, (unsigned long long)own.st_ino);
 	receipt_row(receipt, FIELD_VMM_CWD, good_if(f->cwd_dev == f->root_dev && f->cwd_ino == f->root_ino), "the root",
 		    "%llx:%llu", (unsigned long long)f->cwd_dev, (unsigned long long)f->cwd_ino);
-	/* From inside its cgroup namespace a group is the root of all; a longer path would mean the namespace was made elsewhere. */
+	/* From inside its cgroup namespace a group is the root of all; a longer path: the namespace was made elsewhere. */
 	receipt_row(receipt, FIELD_VMM_CGROUP,
 		    receipt->lease.cgroup[0] == '\0' ? RECEIPT_INFO : good_if(strcmp(f->cgroup, "/") == 0),
 		    receipt->lease.cgroup[0] == '\0' ? "" : "/", "%s", f->cgroup[0] != '\0' ? f->cgroup : "none");
@@ -282,6 +282,13 @@ static void check_limit(struct receipt *receipt, enum receipt_field field, uint6
 			    (unsigned long long)found);
 }
 
+/* /proc shows init, which has the same ids, and below it no VMM: that is not hiding, somebody lies. */
+static void missing(struct receipt *receipt)
+{
+	for (unsigned field = FIELD_OUT_VMM_UIDS; field <= FIELD_OUT_VMM_PIDS; field++)
+		receipt_row(receipt, field, RECEIPT_WRONG, "a process below init", "/proc shows init, and no VMM below it");
+}
+
 static void check_outside(struct receipt *receipt)
 {
 	const struct receipt_view *vmm = &receipt->vmm, *init = &receipt->init;
@@ -296,6 +303,8 @@ static void check_outside(struct receipt *receipt)
 		check_cgroup(receipt, FIELD_OUT_VMM_CGROUP, vmm);
 		check_limit(receipt, FIELD_OUT_VMM_MEMORY, vmm->memory_max, (uint64_t)limits->memory_mib << 20);
 		check_limit(receipt, FIELD_OUT_VMM_PIDS, vmm->pids_max, limits->pids);
+	} else if (init->seen) {
+		missing(receipt);
 	} else {
 		hidden(receipt, FIELD_OUT_VMM_UIDS, FIELD_OUT_VMM_PIDS);
 	}

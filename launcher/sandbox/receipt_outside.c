@@ -285,7 +285,9 @@ static pid_t find_vmm(pid_t init)
 	if (read_text(path, text, sizeof(text)) == 0) {
 		for (const char *pid = strtok_r(text, " \n", &rest); pid != NULL; pid = strtok_r(NULL, " \n", &rest))
 			consider(&search, pid);
-		return search.found;
+		/* The kernel promises a whole list only of stopped processes; without a VMM in it we look again. */
+		if (search.found > 0)
+			return search.found;
 	}
 	dir = opendir("/proc");
 	while (dir != NULL && (entry = readdir(dir)) != NULL)

@@ -274,6 +274,23 @@ static void absent(void **state)
 	assert_int_equal(hidden, 11 + 5 + 11 + 2);
 }
 
+/* One that /proc shows without the other is not hidden. */
+static void vmm_not_found(void **state)
+{
+	static struct receipt r;
+	static struct plan plan;
+
+	(void)state;
+	fixture_fill(&r, &plan);
+	memset(&r.vmm, 0, sizeof(r.vmm));
+	receipt_check(&r, &plan, getpid());
+	assert_false(r.good);
+	assert_string_equal(receipt_first_wrong(&r), "outside.vmm.uids");
+	for (size_t i = 0; i < r.row_count; i++)
+		if (strncmp(r.rows[i].field, "outside.vmm.", 12) == 0)
+			assert_int_equal(r.rows[i].mark, RECEIPT_WRONG);
+}
+
 static void every_row_once(void **state)
 {
 	static struct receipt r;
@@ -444,7 +461,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good), cmocka_unit_test(each_flip_is_named), cmocka_unit_test(each_byte_counts),
 		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
-		cmocka_unit_test(absent), cmocka_unit_test(every_row_once), cmocka_unit_test(json_round_trip),
+		cmocka_unit_test(absent), cmocka_unit_test(vmm_not_found), cmocka_unit_test(every_row_once), cmocka_unit_test(json_round_trip),
 		cmocka_unit_test(json_refuses), cmocka_unit_test(prints), cmocka_unit_test(outside_of_ourselves),
 	};
 
