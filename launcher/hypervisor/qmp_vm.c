@@ -52,11 +52,21 @@ int qmp_vm_ready(struct driver_vm *vm, int deadline_ms)
 	return 0;
 }
 
+/* The command was taken and did nothing. A panic or a full disk, which the protocol has told us, explains more. */
+static int not_done(struct driver_vm *vm, const char *text)
+{
+	if (qmp_trouble(vm->qmp)[0] == '\0')
+		vm->trouble = text;
+	return -EIO;
+}
+
 int qmp_vm_resume(struct driver_vm *vm, int deadline_ms)
 {
 	uint64_t deadline = qmp_now_ms() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0);
-	int r = qmp_command(vm->qmp, "cont", deadline_ms, NULL);
+	int r;
 
+	vm->trouble = NULL;
+	r = qmp_command(vm->qmp, "cont", deadline_ms, NULL);
 	if (r == 0)
 		r = qmp_refresh(vm->qmp, qmp_left_ms(deadline));
 	/* A guest may be done before we look. */
@@ -64,23 +74,30 @@ int qmp_vm_resume(struct driver_vm *vm, int deadline_ms)
 		return 0;
 	if (r < 0)
 		return r;
-	return qmp_state(vm->qmp) == DRIVER_RUNNING ? 0 : -EIO;
+	if (qmp_state(vm->qmp) == DRIVER_RUNNING)
+		return 0;
+	return not_done(vm, "the VMM says yes to cont, and does not let the guest run");
 }
 
 int qmp_vm_pause(struct driver_vm *vm, int deadline_ms)
 {
 	uint64_t deadline = qmp_now_ms() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0);
-	int r = qmp_command(vm->qmp, "stop", deadline_ms, NULL);
+	int r;
 
+	vm->trouble = NULL;
+	r = qmp_command(vm->qmp, "stop", deadline_ms, NULL);
 	if (r == 0)
 		r = qmp_refresh(vm->qmp, qmp_left_ms(deadline));
 	if (r < 0)
 		return r;
-	return qmp_state(vm->qmp) == DRIVER_PAUSED || qmp_state(vm->qmp) == DRIVER_HELD ? 0 : -EIO;
+	if (qmp_state(vm->qmp) == DRIVER_PAUSED || qmp_state(vm->qmp) == DRIVER_HELD)
+		return 0;
+	return not_done(vm, "the VMM says yes to stop, and the guest still runs");
 }
 
 int qmp_vm_powerdown(struct driver_vm *vm, int deadline_ms)
 {
+	vm->trouble = NULL;
 	return qmp_command(vm->qmp, "system_powerdown", deadline_ms, NULL);
 }
 

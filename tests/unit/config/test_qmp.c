@@ -366,6 +366,24 @@ static void late_replies(void **state)
 	part(&m);
 }
 
+/* A VMM that says yes and does nothing is a failure with a reason. */
+static void yes_without_doing(void **state)
+{
+	struct meeting m = held(RUNNING DONE("5") STATUS("6", "running", "true") DONE("7") STATUS("8", "paused", "false"));
+
+	(void)state;
+	assert_int_equal(qmp_vm_resume(m.vm, 2000), 0);
+	assert_int_equal(qmp_vm_pause(m.vm, 2000), -EIO);
+	assert_non_null(strstr(qmp_vm_trouble(m.vm), "still runs"));
+	assert_int_equal(qmp_vm_pause(m.vm, 2000), 0);
+	assert_string_equal(qmp_vm_trouble(m.vm), "");
+	part(&m);
+	m = held(HELD DONE("3") STATUS("4", "prelaunch", "false"));
+	assert_int_equal(qmp_vm_resume(m.vm, 2000), -EIO);
+	assert_non_null(strstr(qmp_vm_trouble(m.vm), "does not let the guest run"));
+	part(&m);
+}
+
 /* quit: the VMM may be gone before it answers. A guest may be done before resume has looked. */
 static void quick_ends(void **state)
 {
@@ -393,6 +411,7 @@ int main(void)
 		cmocka_unit_test(a_whole_life),
 		cmocka_unit_test(internal_error_is_a_crash),
 		cmocka_unit_test(resume_by_itself_shows),
+		cmocka_unit_test(yes_without_doing),
 		cmocka_unit_test(late_replies),
 		cmocka_unit_test(quick_ends),
 	};
