@@ -154,8 +154,8 @@ void confine_enter(uid_t uid, gid_t gid)
 	/* Before the filter, which the kernel takes from the unprivileged only with this. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		die("set no_new_privs", errno);
-	/* After the last change of ids and capabilities, each of which sets it anew. A process of the same uid (there should be
-	 * none) can then neither trace us nor take our descriptors. */
+	/* After the last change of ids and capabilities, each of which sets it anew. A process of the same uid (there should
+	 * be none) can then neither trace us nor take our descriptors. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
 		die("clear dumpable", errno);
 	/* Opened before the filter and read after it: the text is made when it is read. */

@@ -149,8 +149,8 @@ void session_end(struct server *server, struct session *session)
 	if (session->fd < 0)
 		return;
 	fd_close(&session->pidfd);
-	/* A descriptor that the peer leaves unread is on its way for as long as he likes, and would be nobody's to count if the
-	 * slot were free: so it stays his, heard no more, until he has read or closed. */
+	/* A descriptor that the peer leaves unread is on its way for as long as he likes, and would be nobody's to count if
+	 * the slot were free: so it stays his, heard no more, until he has read or closed. */
 	session->lingering = session->gave && unread(session->fd);
 	if (session->lingering) {
 		(void)shutdown(session->fd, SHUT_RDWR);

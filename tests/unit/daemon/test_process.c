@@ -37,7 +37,7 @@ static const char *program;
 static const char policy_text[] =
 	"{ \"version\": 1, \"daemon\": { \"user\": 64800, \"spawn_user\": 64801 },"
 	"  \"hypervisors\": { \"mock\": { \"driver\": \"mock\", \"path\": \"/usr/libexec/postern/postern-mock-vmm\" } },"
-	"  \"rules\": [ { \"users\": [\"*\"], \"hypervisors\": [\"mock\"] } ],"
+	"  \"rules\": [ { \"users\": [\"*\"], \"hypervisors\": [\"mock\"], \"survive\": true } ],"
 	"  \"timeouts\": { \"hello_ms\": 200 } }";
 
 /* How a broker is started; zero is the right way. */
@@ -227,7 +227,9 @@ static void status_is_empty(pid_t pid)
 static void D31_holds_nothing_and_serves_under_its_filter(void **state)
 {
 	static struct wire_in in;
-	struct wire_acquire ask = { .uuid = { 7 }, .hypervisor = "mock", .vcpus = 1, .memory_mib = 64 };
+	struct wire_acquire ask = {
+		.uuid = { 7 }, .hypervisor = "mock", .vcpus = 1, .memory_mib = 64, .flags = WIRE_SURVIVE
+	};
 	const struct wire_hello hello = { .version = WIRE_VERSION };
 	struct wire_lease lease;
 	struct room room;
