@@ -19,6 +19,8 @@ void channel_open(struct channel *channel, int fd, size_t in_max)
 	int flags = fcntl(fd, F_GETFL);
 
 	(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	/* One that was inherited is not: what we start (passt, a VMM asked for its version) must not speak for us. */
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	*channel = (struct channel){ .fd = fd, .passed = -1, .in_max = in_max };
 }
 

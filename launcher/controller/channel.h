@@ -21,7 +21,7 @@ struct channel {
 	size_t in_max, in_used, in_size, out_used;
 };
 
-/* Take over fd (made non-blocking). in_max: longest line that is read. */
+/* Take over fd (made non-blocking and close-on-exec). in_max: longest line that is read. */
 void channel_open(struct channel *channel, int fd, size_t in_max);
 void channel_close(struct channel *channel);
 

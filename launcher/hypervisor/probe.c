@@ -20,7 +20,7 @@
 
 #define KVM_PVM_MODULE "/sys/module/kvm_pvm"
 
-/* Nothing of ours but the output pipe gets into the child: every other descriptor is close-on-exec. */
+/* Nothing of ours but the output pipe gets into the child, close-on-exec or not. */
 static int start(const char *path, int output, pid_t *ret_pid)
 {
 	static char locale[] = "LC_ALL=C", version[] = "--version";
@@ -40,6 +40,8 @@ static int start(const char *path, int output, pid_t *ret_pid)
 		r = posix_spawn_file_actions_adddup2(&actions, output, 1);
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(&actions, 0, 2);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
 	if (r == 0)
 		r = posix_spawn(ret_pid, path, &actions, NULL, words, environment);
 	(void)posix_spawn_file_actions_destroy(&actions);

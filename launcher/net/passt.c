@@ -35,7 +35,8 @@ static int refuse(struct spec_error *ret, int error, const char *text, const cha
 }
 
 /* No port of the host is forwarded to the guest, and the gateway's address is not the host: without --no-map-gw a guest
- * reaches what listens on the user's loopback. Standard error stays ours, for the log. */
+ * reaches what listens on the user's loopback. It speaks with the guest, so it gets nothing of ours but its socket: not the
+ * user's terminal, and no descriptor that somebody forgot to mark. What it has to say goes to syslog. */
 static int spawn(int socket, pid_t *ret_pid)
 {
 	static char name[] = "passt", foreground[] = "--foreground", quiet[] = "--quiet", fd[] = "--fd=3",
@@ -49,9 +50,13 @@ static int spawn(int socket, pid_t *ret_pid)
 	r = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
 	if (r == 0)
 		r = posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	if (r == 0)
+		r = posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
 	/* dup2 onto itself, too, clears close-on-exec here. */
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(&actions, socket, PASST_SOCKET);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(&actions, PASST_SOCKET + 1);
 	if (r == 0)
 		r = posix_spawnp(ret_pid, name, &actions, NULL, words, environ);
 	(void)posix_spawn_file_actions_destroy(&actions);

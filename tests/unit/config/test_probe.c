@@ -86,7 +86,7 @@ static void programs(void **state)
 {
 	char output[PROBE_OUTPUT_MAX + 1] = "";
 	uint64_t begin;
-	int before;
+	int before, stray;
 
 	(void)state;
 	assert_non_null(mkdtemp(directory));
@@ -96,6 +96,12 @@ static void programs(void **state)
 	/* Nothing but the three standard descriptors (and the script itself, which sh has open), and one variable. */
 	assert_int_equal(probe_run(script("tr '\\0' '\\n' </proc/$$/environ"), 2000, output), 0);
 	assert_string_equal(output, "LC_ALL=C\n");
+	stray = open("/etc/passwd", O_RDONLY); /* NOLINT(android-cloexec-open): on purpose */
+	assert_true(stray > 2);
+	assert_int_equal(probe_run(script("cd /proc/$$/fd; readlink 0 2 1 *; exit 0"), 2000, output), 0);
+	assert_null(strstr(output, "passwd"));
+	assert_ptr_equal(strstr(output, "/dev/null\n/dev/null\npipe:"), output);
+	(void)close(stray);
 	assert_int_equal(probe_run(script("exit 3"), 2000, output), -ENOEXEC);
 	assert_int_equal(probe_run(script("kill -9 $$"), 2000, output), -ENOEXEC);
 	assert_int_equal(probe_run("/nonexistent/vmm", 2000, output), -ENOENT);

@@ -68,6 +68,19 @@ static void test_lines(void **unused)
 	assert_int_equal(channel_read(&ours), 0);
 }
 
+/* A descriptor that came by exec stays out of what we start ourselves. */
+static void test_closed_on_exec(void **unused)
+{
+	struct channel inherited;
+	int fd = dup(theirs);
+
+	(void)unused;
+	assert_int_equal(fcntl(fd, F_GETFD), 0);
+	channel_open(&inherited, fd, CHANNEL_REQUEST_MAX);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	channel_close(&inherited);
+}
+
 static void test_not_json(void **unused)
 {
 	static const char *const bad[] = {
@@ -343,6 +356,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_lines),
+		CASE(test_closed_on_exec),
 		CASE(test_not_json),
 		CASE(test_endless_line),
 		CASE(test_deep),
