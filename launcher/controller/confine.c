@@ -8,10 +8,12 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -65,7 +67,8 @@ enum {
 		LL_READ | LL_WRITE_FILE | LL_REMOVE_DIR | LL_REMOVE_FILE | LL_MAKE_DIR | LL_MAKE_REG | LL_REFER | LL_TRUNCATE
 };
 #define LL_NET_TCP 0x3u        /* bind, connect */
-#define LL_SCOPE_ABSTRACT 0x1u /* no abstract socket of others. Signals stay: passt must be ended. */
+#define LL_SCOPE_ABSTRACT 0x1u /* no abstract socket of others */
+#define LL_SCOPE_SIGNAL 0x2u   /* nor a signal to them, also not by F_SETOWN, which the filter does not see */
 
 struct ll_ruleset {
 	uint64_t fs, net, scoped;
@@ -96,7 +99,8 @@ static int allow_path(int ruleset, const char *path, uint64_t rights)
 	return dir < 0 ? 0 : allow(ruleset, dir, rights); /* a host without it loses nothing */
 }
 
-static int landlock(int base, int *ret_abi)
+/* signals: passt, which was started before, must stay within reach; the filter then keeps to its pid. */
+static int landlock(int base, bool signals, int *ret_abi)
 {
 	struct ll_ruleset all = { 0 };
 	cleanup_fd int ruleset = -1;
@@ -108,7 +112,7 @@ static int landlock(int base, int *ret_abi)
 	}
 	all.fs = all_rights(abi);
 	all.net = abi >= 4 ? LL_NET_TCP : 0;
-	all.scoped = abi >= 6 ? LL_SCOPE_ABSTRACT : 0;
+	all.scoped = abi < 6 ? 0 : signals ? LL_SCOPE_ABSTRACT : LL_SCOPE_ABSTRACT | LL_SCOPE_SIGNAL;
 	/* An older kernel takes a longer struct as long as what it does not know is zero. */
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
 	if (ruleset < 0)
@@ -131,47 +135,128 @@ static int landlock(int base, int *ret_abi)
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
 #elif defined(__aarch64__)
 #define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "the filter below has not been written for this architecture"
 #endif
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of an argument comes first");
 
-/* What a taken-over controller would want next and an honest one never needs after set-up. */
+/* The newest call that this filter was written with. What came later might be what a rule below denies under another
+ * name (open_tree_attr, lsm_set_self_attr), and every libc knows what to do without it. */
+#define FILTER_NEWEST 449u /* futex_waitv */
+
+/* What a taken-over controller would want next and an honest one never needs after set-up. No process is ever started
+ * again, so no clone flag needs to be looked at: none of them makes a namespace. */
 static const uint32_t denied[] = {
-	SYS_execve,    SYS_execveat,   SYS_ptrace,          SYS_process_vm_readv,  SYS_process_vm_writev,
-	SYS_unshare,   SYS_setns,      SYS_mount,           SYS_umount2,           SYS_pivot_root,
-	SYS_chroot,    SYS_bpf,        SYS_perf_event_open, SYS_userfaultfd,       SYS_io_uring_setup,
-	SYS_keyctl,    SYS_add_key,    SYS_request_key,     SYS_open_by_handle_at, SYS_kcmp,
-	SYS_open_tree, SYS_move_mount, SYS_fsopen,          SYS_personality,
+	SYS_execve,
+	SYS_execveat,
+	SYS_clone,
+#ifdef SYS_fork
+	SYS_fork,
+	SYS_vfork,
+#endif
+	/* other processes: their memory, their descriptors, their signals (kill and tgkill: below) */
+	SYS_ptrace,
+	SYS_process_vm_readv,
+	SYS_process_vm_writev,
+	SYS_process_madvise,
+	SYS_pidfd_getfd,
+	SYS_kcmp,
+	SYS_pidfd_send_signal,
+	SYS_tkill,
+	SYS_rt_sigqueueinfo,
+	SYS_rt_tgsigqueueinfo,
+	/* namespaces and mounts */
+	SYS_unshare,
+	SYS_setns,
+	SYS_chroot,
+	SYS_pivot_root,
+	SYS_mount,
+	SYS_umount2,
+	SYS_mount_setattr,
+	SYS_move_mount,
+	SYS_open_tree,
+	SYS_fsopen,
+	SYS_fspick,
+	SYS_fsconfig,
+	SYS_fsmount,
+	SYS_open_by_handle_at,
+	/* wide or rare parts of the kernel */
+	SYS_bpf,
+	SYS_perf_event_open,
+	SYS_userfaultfd,
+	SYS_io_uring_setup,
+	SYS_io_uring_enter,
+	SYS_io_uring_register,
+	SYS_keyctl,
+	SYS_add_key,
+	SYS_request_key,
+	SYS_personality,
+	SYS_memfd_secret,
 };
 
-static int filter(void)
-{
-#ifdef NATIVE_ARCH
-	struct sock_filter code[ARRAY_SIZE(denied) + 8];
-	struct sock_fprog program = { .filter = code };
-	size_t n = 0;
+#define FILTER_MAX (2 * ARRAY_SIZE(denied) + 40)
 
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-#ifdef __x86_64__
-	code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000u /* x32 */, 0, 1);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-#endif
-	for (size_t i = 0; i < ARRAY_SIZE(denied); i++) /* a hit jumps over the rest and the final ALLOW */
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, denied[i],
-							 (uint8_t)(ARRAY_SIZE(denied) - i), 0);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-	program.len = (unsigned short)n;
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? -errno : 0;
-#else
-	return 0;
-#endif
+struct program {
+	struct sock_filter code[FILTER_MAX];
+	size_t n;
+};
+
+static void put(struct program *p, uint16_t code, uint8_t yes, uint8_t no, uint32_t k)
+{
+	p->code[p->n++] = (struct sock_filter)BPF_JUMP(code, k, yes, no);
 }
 
-int confine_last(int base, int *ret_landlock)
+static void answer(struct program *p, uint32_t what)
 {
-	int r = landlock(base, ret_landlock);
+	put(p, BPF_RET | BPF_K, 0, 0, what);
+}
 
-	return r < 0 ? r : filter();
+/* A call that is allowed with one first argument only. An int, so the kernel looks at this half of it, too. */
+static void only(struct program *p, uint32_t call, uint32_t first)
+{
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 4, call);
+	put(p, BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, args[0]));
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, first);
+	answer(p, SECCOMP_RET_ALLOW);
+	answer(p, SECCOMP_RET_ERRNO | EPERM);
+}
+
+static int filter(pid_t passt)
+{
+	struct program p = { .n = 0 };
+	struct sock_fprog program = { .filter = p.code };
+
+	put(&p, BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, arch));
+	put(&p, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, NATIVE_ARCH);
+	answer(&p, SECCOMP_RET_KILL_PROCESS);
+	put(&p, BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr));
+#ifdef __x86_64__
+	put(&p, BPF_JMP | BPF_JGE | BPF_K, 0, 1, 0x40000000u /* x32 */);
+	answer(&p, SECCOMP_RET_KILL_PROCESS);
+#endif
+	put(&p, BPF_JMP | BPF_JGT | BPF_K, 1, 0, FILTER_NEWEST);
+	put(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_clone3); /* its flags are out of a filter's sight */
+	answer(&p, SECCOMP_RET_ERRNO | ENOSYS);
+	for (size_t i = 0; i < ARRAY_SIZE(denied); i++) {
+		put(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, denied[i]);
+		answer(&p, SECCOMP_RET_ERRNO | EPERM);
+	}
+	only(&p, SYS_socket, AF_UNIX);
+	only(&p, SYS_tgkill, (uint32_t)getpid()); /* abort() */
+	if (passt > 0)                            /* not reaped before passt_stop(), so the number is nobody else's */
+		only(&p, SYS_kill, (uint32_t)passt);
+	else {
+		put(&p, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_kill);
+		answer(&p, SECCOMP_RET_ERRNO | EPERM);
+	}
+	answer(&p, SECCOMP_RET_ALLOW);
+	program.len = (unsigned short)p.n;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? -errno : 0;
+}
+
+int confine_last(int base, pid_t passt, int *ret_landlock)
+{
+	int r = landlock(base, passt > 0, ret_landlock);
+
+	return r < 0 ? r : filter(passt);
 }

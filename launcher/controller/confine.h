@@ -5,10 +5,13 @@
  * QMP parser away from the user's files and programs. */
 #pragma once
 
+#include <sys/types.h>
+
 /* First thing in main(). Should: no new privileges, no core file, nobody may trace us, umask 077. 0 or -errno: exit. */
 int confine_first(void);
 
-/* After set-up, before the guest runs. Should: no file but below base and in /proc and the cgroup tree, no TCP, no
- * program, no namespace, no tracing. Mustn't: fail where the kernel has no Landlock; *ret_landlock says which it has
- * (0: none). 0 or -errno: do not start the guest. */
-int confine_last(int base, int *ret_landlock);
+/* After set-up, before the guest runs. Should: no file but below base and in /proc and the cgroup tree, no socket
+ * but AF_UNIX, no program, no new process, no namespace, no tracing, no signal to anybody but passt (0: there is none).
+ * Mustn't: fail where the kernel has no Landlock; *ret_landlock says which it has (0: none). 0 or -errno: do not start
+ * the guest. */
+int confine_last(int base, pid_t passt, int *ret_landlock);

@@ -20,6 +20,7 @@
 #include "confine.h"
 #include "guest.h"
 #include "home.h"
+#include "launcher/net/passt.h"
 #include "server.h"
 
 #define MAIN_MMAP_BYTES (16 * 1024)
@@ -232,7 +233,7 @@ static int let_run(struct server *server, const struct arguments *arguments, int
 	if (r < 0)
 		return r;
 	describe(server->state, guest);
-	r = confine_last(base, &landlock);
+	r = confine_last(base, passt_pid(guest->passt), &landlock);
 	if (r < 0)
 		return fail(failure, r, EXIT_HOST, "confine the controller: %s; the guest was not started", strerror(-r));
 	if (landlock == 0)

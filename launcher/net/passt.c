@@ -101,6 +101,11 @@ int passt_pidfd(const struct passt *passt)
 	return passt->pidfd;
 }
 
+pid_t passt_pid(const struct passt *passt)
+{
+	return passt != NULL ? passt->pid : 0;
+}
+
 void passt_stop(struct passt *passt)
 {
 	if (passt == NULL)
