@@ -16,7 +16,7 @@
 
 struct loop {
 	struct init *init;
-	bool survive;
+	bool keep; /* live on without a controller: asked for in the lease, and the receipt is good */
 	int64_t kill_at; /* milliseconds of CLOCK_MONOTONIC; -1 none */
 };
 
@@ -79,13 +79,15 @@ static bool from_controller(struct loop *loop)
 		answer_audit(loop->init);
 	else if (in->op == WIRE_OP_C_STOP)
 		stop(loop, &in->msg.stop);
+	else if (in->op == WIRE_OP_C_KEEP)
+		loop->keep = (loop->init->boot.lease[0].flags & WIRE_SURVIVE) != 0;
 	wire_in_close(in);
 	return true;
 }
 
 /* The broker has checked who asks (init could not: everybody is uid 65534 to it) and sends the end of a new control
- * channel. The old controller sees a hang-up. Without WIRE_SURVIVE there are no channels to hand on: the descriptor is
- * closed, and the asker sees that. False: nobody is at the other end of the keeper any more, which ends nothing. */
+ * channel. The old controller sees a hang-up. Without WIRE_SURVIVE, or before C_KEEP, there are no channels to hand on: the
+ * descriptor is closed, and the asker sees that. False: nobody is at the other end of the keeper any more, which ends nothing. */
 static bool from_keeper(struct loop *loop)
 {
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
@@ -97,7 +99,7 @@ static bool from_keeper(struct loop *loop)
 		return true;
 	if (r != 1)
 		return false;
-	if (in->op == WIRE_OP_K_ATTACH && loop->survive) {
+	if (in->op == WIRE_OP_K_ATTACH && loop->keep) {
 		fd_close(&init->control);
 		init->control = in->fds[0];
 		in->fds[0] = -1;
@@ -145,9 +147,9 @@ static int time_left(const struct loop *loop)
 
 int serve(struct init *init)
 {
+	/* keep is false at first: a launch that is broken off takes its sandbox with it, held and unchecked as that is. */
 	struct loop loop = { .init = init, .kill_at = -1 };
 
-	loop.survive = (init->boot.lease[0].flags & WIRE_SURVIVE) != 0;
 	for (;;) {
 		struct pollfd fds[] = { { .fd = init->signals, .events = POLLIN },
 					{ .fd = init->control, .events = POLLIN },
@@ -166,7 +168,7 @@ int serve(struct init *init)
 		if (fds[0].revents != 0 && reap(init, &status))
 			return finish(init, status);
 		if (fds[1].revents != 0 && !from_controller(&loop)) {
-			if (!loop.survive)
+			if (!loop.keep)
 				return INIT_EXIT_HANGUP;
 			fd_close(&init->control);
 		}

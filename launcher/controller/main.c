@@ -107,14 +107,16 @@ static void report(struct server *server, json_t *event, int passed)
 
 static void watch_step(void *context, const char *text)
 {
-	report(context, json_pack("{s:s s:s}", "event", "step", "text", text), -1);
+	report(context, json_pack("{s:s s:s s:s}", "event", "step", "text", text, "uuid",
+				  ((struct server *)context)->state->uuid),
+	       -1);
 }
 
 static void watch_log(void *context, const char *bytes, size_t len)
 {
 	struct server *server = context;
 
-	logfile_write(&server->vmm_log, bytes, len);
+	logfile_vmm(&server->vmm_log, bytes, len);
 }
 
 /* kept: the logs are in dead/, so the one line may name where to look. */
@@ -226,6 +228,7 @@ static void report_running(struct server *server, int console)
  * that has ended already, of which nobody was told yet. */
 static int let_run(struct server *server, const struct arguments *arguments, int base, struct failure *failure)
 {
+	static const struct wire_empty nothing;
 	struct guest *guest = server->guest;
 	cleanup_fd int console = -1;
 	int landlock = 0, r = server_open(server, failure);
@@ -241,6 +244,11 @@ static int let_run(struct server *server, const struct arguments *arguments, int
 	/* Made before the first guest instruction, so that a foreground run shows the first byte too. */
 	if (!arguments->detach && guest->spec->console != SPEC_CONSOLE_NONE)
 		console = console_view(server);
+	/* From here on it may outlive us: it is checked, and state.json names it. */
+	if (guest->spec->survive)
+		r = wire_send(guest->init, WIRE_OP_C_KEEP, WIRE_REQUEST, 0, &nothing, NULL, 0);
+	if (r < 0 && r != -EPIPE) /* -EPIPE: the VMM died; resume says how */
+		return fail(failure, r, EXIT_LAUNCH, "let the sandbox survive: %s; the guest was not started", strerror(-r));
 	r = guest->driver->resume(guest->vm, MAIN_RESUME_MS);
 	if (r < 0 && !ran_already(guest, r))
 		return fail(failure, r, EXIT_LAUNCH, "let the guest run: %s", guest->driver->trouble(guest->vm));
@@ -279,6 +287,7 @@ static int run(struct server *server, const struct arguments *arguments, int bas
 		state->ended = (int64_t)time(NULL);
 		state->exit_status = (int)failure.exit_status;
 		(void)snprintf(state->reason, sizeof(state->reason), "%.255s", failure.text);
+		failure_clean(state->reason); /* it may have been cut inside a character */
 		if (keep)
 			(void)state_save(state, server->home->dir);
 	}

@@ -584,8 +584,6 @@ class Launch:
                 self._wait_for("C_FACTS")
                 if keep and flags & wire.T.constants["WIRE_SURVIVE"]:
                     wire.send_raw(self.control, wire.message("C_KEEP"))
-                if flags & wire.T.constants["WIRE_SURVIVE"] and "C_KEEP" in wire.T.ops:
-                    wire.send_raw(self.control, wire.message("C_KEEP"))
             except BaseException:
                 self.close()
                 raise

@@ -272,6 +272,7 @@ def survives_and_is_attached_again():
     with sandbox() as s:
         s.boot(flags=SURVIVE)
         s.perl(WAIT + 'print "back\\n"; exit 3')
+        s.say("C_KEEP")
         for old in (s.control_fd, s.console_fd, s.log_fd):
             old.close()
         s.control.close()
@@ -289,6 +290,28 @@ def survives_and_is_attached_again():
         equal(log.recv(100), b"back\n", "the log goes on")
         for sock in (control, console, log):
             sock.close()
+
+
+@case
+def before_keep_it_does_not_survive():
+    """A launch that is broken off leaves no held VMM behind, and nobody can attach to it."""
+    with sandbox() as s:
+        s.boot(flags=SURVIVE)
+        s.perl(WAIT)
+        mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        wire.send_raw(s.keeper, wire.message("K_ATTACH"), [other.fileno()])
+        other.close()
+        mine.settimeout(5)
+        equal(mine.recv(10), b"", "hang-up")
+        mine.close()
+        s.control.close()
+        equal(s.wait(), 124, "with the controller")
+    with sandbox() as s:  # what the lease does not grant nobody can ask for
+        s.boot()
+        s.perl(WAIT)
+        s.say("C_KEEP")
+        s.control.close()
+        equal(s.wait(), 124, "with the controller")
 
 
 @case

@@ -66,6 +66,7 @@ static void golden_small_messages(void **state)
 	       "\x2c\0" "\0\0" "\0\0\0\0" "\x00\x01\0\0\0\0\0\0" "\x09\0\0\0" "\x01", broker_from_spawner, 0);
 	GOLDEN(WIRE_OP_C_STOP, WIRE_REQUEST, 3, &stop,
 	       "\x52\0" "\0\0" "\x03\0\0\0" "\x0f\0\0\0" "\x10\x27\0\0", at_init, 0);
+	GOLDEN(WIRE_OP_C_KEEP, WIRE_REQUEST, 4, &stop, "\x53\0" "\0\0" "\x04\0\0\0", at_init, 0);
 	GOLDEN(WIRE_OP_C_EXITED, WIRE_REQUEST, 0, &exited, "\x5d\0" "\0\0" "\0\0\0\0" "\x8b\0\0\0", at_controller, 0);
 }
 
