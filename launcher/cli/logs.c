@@ -13,6 +13,14 @@
 
 #define LOGS_NAP_NS 200000000
 
+/* The VMM's and the guest's words, as they are into a file or a pipe; a terminal they shall not steer. */
+static int put(char *bytes, size_t len)
+{
+	if (isatty(STDOUT_FILENO) == 1)
+		len = failure_clean_bytes(bytes, len, "\n\t");
+	return fwrite(bytes, 1, len, stdout) == len ? 0 : -EIO;
+}
+
 /* Copy what is new. A log that shrank has lost its older half: what is there now is all new. */
 static int copy(int fd, off_t *at)
 {
@@ -23,9 +31,11 @@ static int copy(int fd, off_t *at)
 	if (fstat(fd, &st) == 0 && st.st_size < *at)
 		*at = 0;
 	while ((got = pread(fd, bytes, sizeof(bytes), *at)) > 0) {
-		if (fwrite(bytes, 1, (size_t)got, stdout) != (size_t)got)
-			return -EIO;
+		if (got == (ssize_t)sizeof(bytes)) /* more follows: a character cut in two is left to the next round */
+			got -= (ssize_t)failure_cut_tail(bytes, (size_t)got);
 		*at += got;
+		if (put(bytes, (size_t)got) < 0)
+			return -EIO;
 	}
 	return fflush(stdout) == 0 ? 0 : -EIO;
 }

@@ -131,7 +131,7 @@ void console_vmm_log(struct server *server)
 		fd_close(&server->guest->log);
 		return;
 	}
-	logfile_write(&server->vmm_log, bytes, (size_t)got);
+	logfile_vmm(&server->vmm_log, bytes, (size_t)got);
 	for (end = (size_t)got; end > 0 && bytes[end - 1] == '\n';)
 		end--;
 	for (start = end; start > 0 && bytes[start - 1] != '\n';)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "failure.h"
 
 int logfile_open(struct logfile *log, int dir, const char *name)
 {
@@ -34,14 +35,21 @@ void logfile_close(struct logfile *log)
  * shrink and starts again from its beginning. */
 static void halve(struct logfile *log)
 {
-	size_t keep = LOGFILE_MAX / 2;
+	size_t keep = LOGFILE_MAX / 2, from = 0;
 	char *tail = malloc(keep);
+	const char *end;
 	ssize_t got = -1;
 
 	if (tail != NULL && log->size > keep)
 		got = pread(log->fd, tail, keep, (off_t)(log->size - keep));
+	/* From the next line on: the rest of a cut one could look like a line of ours. */
+	end = got > 0 ? memchr(tail, '\n', (size_t)got) : NULL;
+	if (end != NULL)
+		from = (size_t)(end - tail) + 1;
+	else if (got > 0)
+		tail[0] = '~';
 	if (ftruncate(log->fd, 0) == 0) {
-		ssize_t put = got > 0 ? pwrite(log->fd, tail, (size_t)got, 0) : 0;
+		ssize_t put = got > 0 ? pwrite(log->fd, tail + from, (size_t)got - from, 0) : 0;
 
 		log->size = put > 0 ? (size_t)put : 0;
 	}
@@ -64,14 +72,37 @@ void logfile_write(struct logfile *log, const char *bytes, size_t len)
 		if (put <= 0)
 			return;
 		log->size += (size_t)put;
+		log->open_line = bytes[put - 1] != '\n';
 		bytes += put;
 		len -= (size_t)put;
 	}
 }
 
+void logfile_vmm(struct logfile *log, const char *bytes, size_t len)
+{
+	static const char mark[] = LOGFILE_MARK, instead[] = " (VMM)";
+	const unsigned whole = sizeof(mark) - 1;
+	size_t from = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (bytes[i] == '\n') {
+			log->matched = 0;
+			continue;
+		}
+		/* Behind the first byte that differs the line is free. */
+		log->matched = log->matched < whole && bytes[i] == mark[log->matched] ? log->matched + 1 : whole + 1;
+		if (log->matched == whole) {
+			logfile_write(log, bytes + from, i - from);
+			logfile_write(log, instead, sizeof(instead) - 1);
+			from = i;
+		}
+	}
+	logfile_write(log, bytes + from, len - from);
+}
+
 void logfile_note(struct logfile *log, const char *format, ...)
 {
-	char line[512] = "postern: ";
+	char line[512] = LOGFILE_MARK " ";
 	size_t at = strlen(line);
 	va_list args;
 	int len;
@@ -81,7 +112,11 @@ void logfile_note(struct logfile *log, const char *format, ...)
 	va_end(args);
 	if (len < 0)
 		return;
-	at += strnlen(line + at, sizeof(line) - at - 1);
+	failure_clean(line);
+	at = strlen(line);
+	if (log->open_line)
+		logfile_write(log, "\n", 1);
+	log->matched = 0;
 	line[at++] = '\n';
 	logfile_write(log, line, at);
 }

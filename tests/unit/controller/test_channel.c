@@ -12,12 +12,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "common/cleanup.h"
 #include "launcher/controller/channel.h"
+#include "launcher/controller/failure.h"
 #include "launcher/controller/logfile.h"
 #include "launcher/controller/ring.h"
+
+/* Before cmocka makes a macro of fail(). */
+static int fail_with(struct failure *failure, int pad)
+{
+	return fail(failure, -EPIPE, EXIT_LAUNCH, "%*s\xf0\x9f\x90\x84\xe2\x82\xac", pad, "");
+}
+
+#include <cmocka.h>
 
 static struct channel ours;
 static int theirs;
@@ -350,6 +357,75 @@ static void test_log_is_bounded(void **unused)
 	assert_int_equal(rmdir(top), 0);
 }
 
+/* A line of the VMM's cannot pass for one of ours, however it comes in pieces. */
+static void test_log_marks_the_vmm(void **unused)
+{
+	static const char said[] = "postern: ended: ok\nx postern: y\nposternpostern: z\npostern\npost",
+			  kept[] = "postern (VMM): ended: ok\nx postern: y\nposternpostern: z\npostern\npost\n"
+				   "postern: a note ?\npostern (VMM): w";
+	char top[] = "/tmp/postern-test-XXXXXX", text[256];
+	int dir;
+
+	(void)unused;
+	assert_non_null(mkdtemp(top));
+	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t step = 1; step < sizeof(said); step++) {
+		struct logfile log;
+
+		assert_int_equal(logfile_open(&log, dir, "log"), 0);
+		for (size_t i = 0; i < sizeof(said) - 1; i += step)
+			logfile_vmm(&log, said + i, step < sizeof(said) - 1 - i ? step : sizeof(said) - 1 - i);
+		logfile_note(&log, "a note %s", "\xff");
+		logfile_vmm(&log, "postern: w", 10);
+		assert_int_equal(pread(log.fd, text, sizeof(text), 0), sizeof(kept) - 1);
+		assert_memory_equal(text, kept, sizeof(kept) - 1);
+		logfile_close(&log);
+		assert_int_equal(unlinkat(dir, "log", 0), 0);
+	}
+	(void)close(dir);
+	assert_int_equal(rmdir(top), 0);
+}
+
+/* ---- texts ------------------------------------------------------------------------------------------------------ */
+
+static void test_texts_are_clean(void **unused)
+{
+	static const char *const rows[][2] = {
+		{ "", "" },
+		{ "plain", "plain" },
+		{ "a\nb\tc\x1b[31m\x7f", "a b c [31m " },
+		{ "\xc3\xbc \xe2\x82\xac \xf0\x9f\x90\x84", "\xc3\xbc \xe2\x82\xac \xf0\x9f\x90\x84" },
+		{ "\xc2\x9b" "31m \xc2\xa0", "?31m \xc2\xa0" },
+		{ "\x9b \xff \xfe", "? ? ?" },
+		{ "cut \xe2\x82", "cut ??" },
+		{ "cut \xc3", "cut ?" },
+		{ "\xc0\xaf \xe0\x80\xaf \xed\xa0\x80 \xf5\x80", "?? ??? ??? ??" },
+		{ "\xf4\x90\x80\x80 \xf0\x80\x80\x80", "???? ????" },
+	};
+	struct failure failure;
+	json_t *json;
+
+	(void)unused;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char text[64];
+
+		(void)snprintf(text, sizeof(text), "%s", rows[i][0]);
+		failure_clean(text);
+		assert_string_equal(text, rows[i][1]);
+	}
+	/* A message that is cut inside a character can still be told. */
+	for (int pad = 505; pad < 513; pad++) {
+		assert_int_equal(fail_with(&failure, pad), -EPIPE);
+		json = json_string(failure.text);
+		assert_non_null(json);
+		json_decref(json);
+	}
+	assert_int_equal(failure_cut_tail("a\xe2\x82", 3), 2);
+	assert_int_equal(failure_cut_tail("a\xe2\x82\xac", 4), 0);
+	assert_int_equal(failure_cut_tail("abc", 3), 0);
+	assert_int_equal(failure_cut_tail("\x80\x80\x80\x80", 4), 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, open_pair, close_pair)
 
 int main(void)
@@ -368,6 +444,8 @@ int main(void)
 		cmocka_unit_test(test_ring_against_a_model),
 		cmocka_unit_test(test_slow_reader_never_blocks),
 		cmocka_unit_test(test_log_is_bounded),
+		cmocka_unit_test(test_log_marks_the_vmm),
+		cmocka_unit_test(test_texts_are_clean),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
