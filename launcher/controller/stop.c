@@ -79,7 +79,8 @@ static int act(struct server *server, uint32_t timeout_ms)
 
 void stop_begin(struct server *server, enum stop_stage stage, uint32_t timeout_ms)
 {
-	server->by_user = true;
+	/* A stop that comes when it is ending already changes nothing about why it ended. */
+	server->by_user = server->by_user || server->stop == STOP_NONE || stage == STOP_KILL;
 	/* Never back: a second, harsher request goes on from there, a second mild one changes nothing. */
 	if (stage <= server->stop)
 		return;
@@ -112,6 +113,15 @@ static bool verdict(struct state *state, enum postern_exit exit_status, bool kee
 	return keep;
 }
 
+/* Whether our signals can have ended it. One that died of something else had died before they came. */
+static bool by_force(const struct server *server)
+{
+	int status = (int)server->vmm_status;
+
+	return !server->exited || status == 0 ||
+	       (WIFSIGNALED(status) && (WTERMSIG(status) == SIGTERM || WTERMSIG(status) == SIGKILL));
+}
+
 bool stop_judge(struct server *server)
 {
 	struct state *state = server->state;
@@ -125,9 +135,10 @@ bool stop_judge(struct server *server)
 		return verdict(state, EXIT_FAILED, true, "it could not be killed", "");
 	if (last == DRIVER_CRASHED)
 		return verdict(state, EXIT_GUEST, true, "the guest crashed", "");
-	if (server->by_user && server->forced)
+	if (server->by_user && server->forced && by_force(server))
 		return verdict(state, EXIT_GUEST, false, "killed", "");
-	if (server->by_user)
+	/* Asked to power off or to quit, a VMM exits with 0: another status is a failure of its own. */
+	if (server->by_user && (!server->exited || server->vmm_status == 0))
 		return verdict(state, EXIT_OK, false,
 			       server->stop == STOP_QUIT ? "stopped: the VMM was told to quit" : "stopped", "");
 	if (!server->exited)
