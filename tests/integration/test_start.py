@@ -13,6 +13,8 @@ import wire  # noqa: E402
 from harness import ALICE  # noqa: E402
 from tap import case  # noqa: E402
 
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **harness.SANITIZERS}
+
 
 def command(host, *extra):
     return [host.start_program, "--runtime", host.runtime, "--policy", host.policy_path, "--stop-sandboxes-on-exit", *extra]
@@ -34,7 +36,7 @@ def passed(host, name, listening=True, kind=socket.SOCK_SEQPACKET, count=1):
         # LISTEN_PID must be the pid that is executed, which only a shell can know beforehand.
         argv = ["/bin/sh", "-c", 'fd=$1; shift; exec 3<&"$fd"; export LISTEN_PID=$$; exec "$@"', "sh", str(listener.fileno()),
                 *command(host)]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LISTEN_FDS": str(count), "NOTIFY_SOCKET": notify_path}
+        env = {"LISTEN_FDS": str(count), "NOTIFY_SOCKET": notify_path, **ENVIRONMENT}
         with open(host.log_path, "ab") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/",
                                        pass_fds=(listener.fileno(),), start_new_session=True)
@@ -76,13 +78,13 @@ def wrong_passed_sockets_are_refused(host):
 @case
 def daemon_returns_when_clients_can_connect(host):
     log = os.path.join(host.work, "daemon.log")
-    done = subprocess.run(command(host, "--daemon", "--log", log), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    done = subprocess.run(command(host, "--daemon", "--log", log), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
     try:
         tap.equal(done.returncode, 0, "exit status: " + done.stdout)
         with wire.Session(host.socket, ALICE):
             pass
-        again = subprocess.run(command(host), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        again = subprocess.run(command(host), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, timeout=30, cwd="/")
         tap.true(again.returncode != 0 and "already running" in again.stdout, "a second start: " + again.stdout)
     finally:
@@ -100,7 +102,7 @@ def a_failing_start_is_told_at_once(host):
         os.unlink(path)  # the dead socket of an earlier case, which start would remove as its own
     open(path, "w", encoding="ascii").close()
     try:
-        done = subprocess.run(command(host, "--daemon"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(command(host, "--daemon"), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
         tap.true(done.returncode != 0 and "broker.sock" in done.stdout, "status %d: %s" % (done.returncode, done.stdout))
         tap.equal([harness.exe(p) for p in host.own_processes()], [], "processes left")

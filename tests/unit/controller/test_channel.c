@@ -189,12 +189,13 @@ static void test_unwanted_descriptors(void **unused)
 
 static void test_peer_that_does_not_read(void **unused)
 {
+	static char text[4001]; /* few long lines: a sanitizer's realloc() moves the whole queue for each */
 	int r = 0;
 
 	(void)unused;
-
-	for (int i = 0; i < 65536 && r == 0; i++)
-		r = channel_send(&ours, json_pack("{s:s}", "text", "0123456789012345678901234567890123456789"), -1);
+	memset(text, 'x', sizeof(text) - 1);
+	for (int i = 0; i < 4096 && r == 0; i++)
+		r = channel_send(&ours, json_pack("{s:s}", "text", text), -1);
 	assert_int_equal(r, -ENOBUFS);
 	assert_true(ours.out_used <= CHANNEL_OUT_MAX);
 	assert_true(channel_send(&ours, json_object(), STDERR_FILENO) < 0);
