@@ -62,7 +62,10 @@ def passed_socket_serves_and_readiness_is_told(host):
         host.ok("run", "--hypervisor", "mock", "--memory", "16", "--name", "activated", "--detach", env=env)
         host.ok("kill", "activated", env=env)
         process.terminate()
-        tap.equal(process.wait(20), 0, "exit status of an orderly stop")
+        status = process.wait(20)
+        # The leak checker of a sanitizer build needs ptrace at the end, which the broker's filter kills.
+        if b"libasan" not in open(host.broker_program, "rb").read():
+            tap.equal(status, 0, "exit status of an orderly stop")
         tap.true("STOPPING=1" in notify.recv(4096).decode(), "STOPPING=1")
 
 
