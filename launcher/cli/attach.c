@@ -14,12 +14,18 @@
 
 #define ATTACH_ESCAPE 0x1d /* Ctrl-] */
 
-enum { AT_STDIN, AT_CONSOLE, AT_CHANNEL, AT_SIGNALS, AT_END };
+#define ATTACH_PENDING 4096 /* typed bytes that wait for a guest that does not read */
+#define ATTACH_OUTPUT 4096  /* one write: what poll() calls writable takes as much (PIPE_BUF) */
+
+enum { AT_STDIN, AT_STDOUT, AT_CONSOLE, AT_CHANNEL, AT_SIGNALS, AT_END };
 
 struct session {
 	struct channel *channel;
 	int console, signals;
 	bool foreground, raw, escaped, input, stopping;
+	bool stuck; /* our output does not take what the guest prints */
+	char pending[ATTACH_PENDING];
+	size_t pending_used;
 	const char *shown;
 	struct attach_end *end;
 	struct failure *failure;
@@ -64,6 +70,36 @@ static void stop(struct session *session)
 	session->stopping = true;
 }
 
+/* Hand on what the guest takes. Nobody waits for it: while it does not read, signals and escapes must work. */
+static void feed(struct session *session)
+{
+	while (session->console >= 0 && session->pending_used > 0) {
+		ssize_t put = send(session->console, session->pending, session->pending_used, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0 && errno == EAGAIN)
+			return;
+		if (put < 0) /* its end is seen where it is read */
+			break;
+		session->pending_used -= (size_t)put;
+		memmove(session->pending, session->pending + put, session->pending_used);
+	}
+	session->pending_used = 0;
+	if (!session->input && session->console >= 0)
+		(void)shutdown(session->console, SHUT_WR);
+}
+
+/* For the guest. What a person types beyond the room is lost, as at any serial port; a pipe is not read beyond it. */
+static void queue(struct session *session, const char *bytes, size_t len)
+{
+	size_t room = sizeof(session->pending) - session->pending_used;
+
+	len = len < room ? len : room;
+	memcpy(session->pending + session->pending_used, bytes, len);
+	session->pending_used += len;
+}
+
 /* ---- what the user types --------------------------------------------------------------------------------------- */
 
 static void escape(struct session *session, char key)
@@ -81,7 +117,7 @@ static void escape(struct session *session, char key)
 		session->stopping = true;
 		stop(session);
 	} else if (key == ATTACH_ESCAPE) {
-		(void)write_all(session->console, &literal, 1);
+		queue(session, &literal, 1);
 	} else {
 		note(session, "Ctrl-] then: d leaves it running, s stops it, k kills it, Ctrl-] sends Ctrl-]");
 	}
@@ -90,20 +126,19 @@ static void escape(struct session *session, char key)
 static void typed(struct session *session)
 {
 	char bytes[512];
-	ssize_t got = read(STDIN_FILENO, bytes, sizeof(bytes));
-	size_t from = 0;
+	size_t from = 0, room = sizeof(session->pending) - session->pending_used;
+	ssize_t got = read(STDIN_FILENO, bytes, session->raw || room > sizeof(bytes) ? sizeof(bytes) : room);
 
 	if (got < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	if (got <= 0) {
 		session->input = false;
-		if (session->console >= 0)
-			(void)shutdown(session->console, SHUT_WR);
+		feed(session);
 		return;
 	}
 	if (!session->raw) { /* a file or a pipe: every byte is meant for the guest */
-		if (session->console >= 0)
-			(void)write_all(session->console, bytes, (size_t)got);
+		queue(session, bytes, (size_t)got);
+		feed(session);
 		return;
 	}
 	for (size_t i = 0; i < (size_t)got; i++) {
@@ -111,25 +146,31 @@ static void typed(struct session *session)
 
 		if (!session->escaped && !begins)
 			continue;
-		if (session->console >= 0)
-			(void)write_all(session->console, bytes + from, i - from);
+		queue(session, bytes + from, i - from);
 		from = i + 1;
 		if (session->escaped)
 			escape(session, bytes[i]);
 		session->escaped = begins;
 	}
-	if (session->console >= 0 && from < (size_t)got)
-		(void)write_all(session->console, bytes + from, (size_t)got - from);
+	if (!session->escaped)
+		queue(session, bytes + from, (size_t)got - from);
+	feed(session);
 }
 
 /* ---- what comes back -------------------------------------------------------------------------------------------- */
 
 static void printed(struct session *session)
 {
-	char bytes[8192];
-	ssize_t got = read(session->console, bytes, sizeof(bytes));
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	char bytes[ATTACH_OUTPUT];
+	ssize_t got;
 
-	if (got < 0 && errno == EINTR)
+	/* A reader of ours that does not read must not keep signals away from us either. */
+	session->stuck = poll(&out, 1, 0) == 0;
+	if (session->stuck)
+		return;
+	got = read(session->console, bytes, sizeof(bytes));
+	if (got < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
 	/* Without a reader of our output there is nothing left to do here; a foreground guest ends with us. */
 	if (got > 0 && write_all(STDOUT_FILENO, bytes, (size_t)got) == 0)
@@ -178,7 +219,9 @@ static void on_signals(struct session *session)
 	struct signalfd_siginfo info;
 
 	while (read(session->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (session->foreground)
+		if (session->end->ended) /* only its last output is left, and nobody takes it */
+			fd_close(&session->console);
+		else if (session->foreground)
 			stop(session);
 		else
 			session->end->detached = true;
@@ -190,16 +233,22 @@ static int pump(struct session *session)
 	int r = 0;
 
 	while (r == 0 && !session->end->detached && !(session->end->ended && session->console < 0)) {
+		bool room = session->raw || session->pending_used < sizeof(session->pending);
+		short wanted = (short)((session->stuck ? 0 : POLLIN) | (session->pending_used > 0 ? POLLOUT : 0));
 		struct pollfd fds[AT_END] = {
-			[AT_STDIN] = { .fd = session->input ? STDIN_FILENO : -1, .events = POLLIN },
-			[AT_CONSOLE] = { .fd = session->console, .events = POLLIN },
+			[AT_STDIN] = { .fd = session->input && room ? STDIN_FILENO : -1, .events = POLLIN },
+			[AT_STDOUT] = { .fd = session->stuck ? STDOUT_FILENO : -1, .events = POLLOUT },
+			/* With nothing to ask of it it is not polled: its hang-up would be told without end. */
+			[AT_CONSOLE] = { .fd = wanted != 0 ? session->console : -1, .events = wanted },
 			[AT_CHANNEL] = { .fd = session->end->ended ? -1 : session->channel->fd, .events = POLLIN },
 			[AT_SIGNALS] = { .fd = session->signals, .events = POLLIN },
 		};
 
 		if (poll(fds, AT_END, -1) < 0)
 			continue;
-		if (fds[AT_CONSOLE].revents != 0)
+		if (fds[AT_CONSOLE].revents & POLLOUT)
+			feed(session);
+		if ((fds[AT_CONSOLE].revents & ~POLLOUT) != 0 || fds[AT_STDOUT].revents != 0)
 			printed(session);
 		if (fds[AT_STDIN].revents != 0)
 			typed(session);
