@@ -49,6 +49,22 @@ def controller_dies(host):
 
 
 @case
+def controller_is_terminated_at_any_moment(host):
+    """SIGTERM from its first instruction on: before the lease, while the VMM starts, as the guest begins to run."""
+    before = host.snapshot()
+    for i in range(24):
+        run = host.popen("run", host.spec(nics=NICS, survive=i % 4 == 3), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        tap.wait_for(lambda: run.poll() is not None or host.controllers(), "a controller")
+        time.sleep(i // 2 * 0.004)
+        for pid in host.controllers():
+            os.kill(pid, signal.SIGTERM)
+        run.wait(20)
+        tap.wait_for(lambda: not host.controllers(), "the controller has ended")
+        host.ok("ps")  # sweeps what it left in its user's directory
+        host.settle(before)
+
+
+@case
 def controller_dies_and_the_sandbox_survives(host):
     """With `survive` it lives, is listed, and can be ended."""
     before = host.snapshot()
