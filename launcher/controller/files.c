@@ -51,6 +51,21 @@ int files_open(const char *what, const char *path, bool writable, int *ret_fd, s
 	return 0;
 }
 
+/* Kernel and initrd. Of an empty one the VMM would say that it could not load some file of its sandbox. */
+static int open_boot(const char *what, const char *path, int *ret_fd, struct failure *failure)
+{
+	cleanup_fd int fd = -1;
+	struct stat st;
+	int r = files_open(what, path, false, &fd, failure);
+
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0)
+		return fail(failure, -ENODATA, EXIT_FILE, "%s %s: is empty; name a file with something in it", what, path);
+	*ret_fd = fd_take(&fd);
+	return 0;
+}
+
 void files_none(struct driver_context *ctx)
 {
 	ctx->kernel = ctx->initrd = ctx->passt = -1;
@@ -72,9 +87,9 @@ int files_open_all(const struct spec *spec, struct driver_context *ctx, struct f
 	int r = 0;
 
 	if (spec->kernel != NULL)
-		r = files_open("kernel", spec->kernel, false, &ctx->kernel, failure);
+		r = open_boot("kernel", spec->kernel, &ctx->kernel, failure);
 	if (r == 0 && spec->initrd != NULL)
-		r = files_open("initrd", spec->initrd, false, &ctx->initrd, failure);
+		r = open_boot("initrd", spec->initrd, &ctx->initrd, failure);
 	for (size_t i = 0; r == 0 && i < spec->disk_count; i++)
 		r = files_open("disk", spec->disks[i].path, !spec->disks[i].readonly, &ctx->disks[i], failure);
 	return r;

@@ -16,9 +16,11 @@
 
 #include "common/cleanup.h"
 #include "files.h"
+#include "launcher/hypervisor/said.h"
 #include "launcher/net/passt.h"
 
 #define LAUNCH_LINE 200 /* bytes of the VMM's last words that get into an error */
+#define LAUNCH_SAID 400 /* the same with the user's names of files */
 
 struct launch {
 	struct guest *guest;
@@ -32,7 +34,7 @@ struct launch {
 	int64_t deadline;   /* CLOCK_MONOTONIC, ms */
 	bool have_facts;
 	struct wire_facts facts;
-	char said[LAUNCH_LINE]; /* the VMM's last words, on one line */
+	char said[LAUNCH_SAID]; /* the VMM's last words, on one line */
 };
 
 static int64_t now_ms(void)
@@ -75,8 +77,12 @@ static void drain_log(struct launch *launch)
 			end--;
 		for (start = end; start > 0 && bytes[start - 1] != '\n';)
 			start--;
-		if (end > start)
-			(void)snprintf(launch->said, sizeof(launch->said), ": %.*s", (int)(end - start), bytes + start);
+		if (end > start) {
+			char line[LAUNCH_LINE];
+
+			(void)snprintf(line, sizeof(line), ": %.*s", (int)(end - start), bytes + start);
+			said_names(launch->guest->spec, launch->guest->plan, line, launch->said, sizeof(launch->said));
+		}
 	}
 }
 

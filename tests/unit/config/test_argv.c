@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "launcher/config/spec_table.h"
 #include "launcher/hypervisor/accel.h"
+#include "launcher/hypervisor/said.h"
 #include "policy/policy.h"
 #include "postern/driver.h"
 
@@ -303,7 +304,7 @@ static void what_is_asked(void **state)
 	assert_int_equal(
 		asked("{" BOOT ", \"accel\": \"tcg\", \"vsock\": \"require\", \"label\": \"require\", \"survive\": true,"
 		      "\"shared_netns\": true, \"label_type\": \"strict\", \"vcpus\": 3, \"memory\": 77,"
-		      "\"limits\": {\"memory\": 1, \"swap\": 2, \"pids\": 3, \"cpu_percent\": 4, \"io_weight\": 5},"
+		      "\"limits\": {\"memory\": 78, \"swap\": 2, \"pids\": 3, \"cpu_percent\": 4, \"io_weight\": 5},"
 		      "\"nics\": [{\"type\": \"passt\"}, {\"network\": \"lan\", \"queues\": 4, \"vhost\": \"require\"},"
 		      "{\"network\": \"b\", \"vhost\": \"no\"}]}",
 		      old, &ask),
@@ -316,7 +317,7 @@ static void what_is_asked(void **state)
 	assert_string_equal(ask.label_type, "strict");
 	assert_int_equal(ask.vcpus, 3);
 	assert_int_equal(ask.memory_mib, 77);
-	assert_int_equal(ask.limits[0].memory_mib, 1);
+	assert_int_equal(ask.limits[0].memory_mib, 78);
 	assert_int_equal(ask.limits[0].swap_mib, 2);
 	assert_int_equal(ask.limits[0].pids, 3);
 	assert_int_equal(ask.limits[0].cpu_percent, 4);
@@ -403,10 +404,10 @@ static void d04_no_text_becomes_an_option(void **state)
 			struct world w, v;
 
 			world_open(&v, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": "
-						"[{\"network\": \"lan\"}]}");
+				       "[{\"network\": \"lan\"}]}");
 			world_plan(&v, true);
 			world_open(&w, "{" BOOT ", \"cmdline\": \"q\", \"disks\": [{\"path\": \"/d\"}], \"nics\": "
-						"[{\"network\": \"lan\"}]}");
+				       "[{\"network\": \"lan\"}]}");
 			(void)snprintf(path, sizeof(path), "%s%s",
 				       rows[i].scope == SCOPE_DISK  ? "disks[0]."
 				       : rows[i].scope == SCOPE_NIC ? "nics[0]."
@@ -497,14 +498,49 @@ static void registry(void **state)
 	assert_null(driver_by_kind(15));
 }
 
+/* What QEMU complains about is named as the user named it, whatever number its set has. */
+static void words_about_files(void **state)
+{
+	static const char json[] = "{\"kernel\": \"/k\", \"initrd\": \"/i\", \"disks\": [{\"path\": \"/a.img\"},"
+				   "{\"path\": \"/b.img\", \"id\": \"b\", \"readonly\": true}]}";
+	static const char *const rows[][2] = {
+		{ "the image [/dev/fdset/2]?", "the image [/b.img]?" },
+		{ "/dev/fdset/1, /run/kernel '/run/initrd'", "/a.img, /k '/i'" },
+		{ "/dev/fdset/3 /dev/fdset/ /run/", "/dev/fdset/3 /dev/fdset/ /run/" },
+		{ "", "" },
+	};
+	char text[64], small[8];
+	struct world w;
+
+	(void)state;
+	world_open(&w, json);
+	world_open_files(&w);
+	assert_int_equal(w.driver->plan(&w.ctx, w.plan, &w.error), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		said_names(w.spec, w.plan, rows[i][0], text, sizeof(text));
+		assert_string_equal(text, rows[i][1]);
+	}
+	said_names(w.spec, NULL, rows[0][0], text, sizeof(text));
+	assert_string_equal(text, rows[0][0]);
+	said_names(w.spec, w.plan, "x /dev/fdset/1 y", small, sizeof(small));
+	assert_string_equal(small, "x /a.im");
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(qemu_plain),    cmocka_unit_test(qemu_everything),
-		cmocka_unit_test(qemu_microvm),  cmocka_unit_test(qemu_versions),
-		cmocka_unit_test(qemu_refuses),  cmocka_unit_test(what_is_asked),
-		cmocka_unit_test(accelerators),  cmocka_unit_test(d04_no_text_becomes_an_option),
-		cmocka_unit_test(plan_failures), cmocka_unit_test(mock_plan),
+		cmocka_unit_test(words_about_files),
+		cmocka_unit_test(qemu_plain),
+		cmocka_unit_test(qemu_everything),
+		cmocka_unit_test(qemu_microvm),
+		cmocka_unit_test(qemu_versions),
+		cmocka_unit_test(qemu_refuses),
+		cmocka_unit_test(what_is_asked),
+		cmocka_unit_test(accelerators),
+		cmocka_unit_test(d04_no_text_becomes_an_option),
+		cmocka_unit_test(plan_failures),
+		cmocka_unit_test(mock_plan),
 		cmocka_unit_test(registry),
 	};
 
