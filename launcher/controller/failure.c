@@ -9,7 +9,10 @@
 /* Length that the first byte promises; 1 also for what cannot be a first byte. */
 static size_t promised(unsigned char first)
 {
-	return first >= 0xf0 && first <= 0xf4 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 1;
+	return first >= 0xf0 && first <= 0xf4  ? 4
+	       : first >= 0xe0 && first < 0xf0 ? 3
+	       : first >= 0xc2 && first < 0xe0 ? 2
+					       : 1;
 }
 
 /* Length of the whole sequence of several bytes that begins at s; 0: there is none, or it is C1. */

@@ -284,8 +284,14 @@ static void command_line(void **state)
 /* On its way to the controller a spec is JSON: what that cannot hold must be refused, not be missing there. */
 static void only_utf_8(void **state)
 {
-	static const char *const bad[] = { "/nonexist\xff", "\xc3", "a\xc3(", "\xed\xa0\x80", "\xc0\xaf", "\xf5\x80\x80\x80",
-					   "\xc2\x9b" "31m" };
+	static const char *const bad[] = { "/nonexist\xff",
+					   "\xc3",
+					   "a\xc3(",
+					   "\xed\xa0\x80",
+					   "\xc0\xaf",
+					   "\xf5\x80\x80\x80",
+					   "\xc2\x9b"
+					   "31m" };
 	struct spec *spec = parsed("{\"kernel\": \"k\"}");
 	struct spec_error error;
 	json_t *json;

@@ -396,7 +396,9 @@ static void test_texts_are_clean(void **unused)
 		{ "plain", "plain" },
 		{ "a\nb\tc\x1b[31m\x7f", "a b c [31m " },
 		{ "\xc3\xbc \xe2\x82\xac \xf0\x9f\x90\x84", "\xc3\xbc \xe2\x82\xac \xf0\x9f\x90\x84" },
-		{ "\xc2\x9b" "31m \xc2\xa0", "?31m \xc2\xa0" },
+		{ "\xc2\x9b"
+		  "31m \xc2\xa0",
+		  "?31m \xc2\xa0" },
 		{ "\x9b \xff \xfe", "? ? ?" },
 		{ "cut \xe2\x82", "cut ??" },
 		{ "cut \xc3", "cut ?" },
