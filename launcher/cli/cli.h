@@ -64,13 +64,15 @@ int say_spec_error(const struct spec_error *error);
 /* Print JSON and a newline on stdout; steals json. Returns EXIT_OK or EXIT_FAILED. */
 int say_json(json_t *json);
 bool say_colour(int fd);
+/* The last of what was printed: flush it. EXIT_OK, or EXIT_FAILED with a line; a reader that went away gets none. */
+int say_end(void);
 
 /* ---- find.c ------------------------------------------------------------------------------------------------------ */
 
 /* Everything of the user's: state directories, and what only the broker knows. */
 struct found {
 	int base;
-	struct home_list list;  /* those without a controller that live have status STATE_ORPHANED */
+	struct home_list list;  /* those without a controller have STATE_ORPHANED, those of other directories STATE_ELSEWHERE */
 	bool broker;            /* whether the broker answered */
 	struct failure trouble; /* why not */
 };
@@ -79,8 +81,9 @@ struct found {
 int find_all(struct found *found, struct failure *failure);
 void find_done(struct found *found);
 
-/* Wait until the broker has cleaned up behind a sandbox that has ended, so that ps does not show its remains. */
-void find_wait_gone(const char *uuid);
+/* Wait until the broker has cleaned up behind a sandbox that has ended, so that ps does not show its remains. False: it
+ * still knows it. */
+bool find_wait_gone(const char *uuid);
 
 /* The one sandbox an id means: uuid, at least FIND_PREFIX characters of one, or a name. dead: those that have ended count
  * too. */
@@ -88,6 +91,11 @@ void find_wait_gone(const char *uuid);
 const struct home_entry *find_one(const struct found *found, const char *id, bool dead, struct failure *failure);
 /* Pure part of it. */
 const struct home_entry *find_in(const struct home_list *list, const char *id, bool dead, struct failure *failure);
+
+/* ---- stop.c ------------------------------------------------------------------------------------------------------ */
+
+/* End a sandbox without its controller, at once. 0 also when there is none. */
+int end_by_broker(const char *uuid, struct failure *failure);
 
 /* ---- talk.c ------------------------------------------------------------------------------------------------------ */
 #define TALK_MS 10000 /* for a controller to answer what it can answer at once */
@@ -97,8 +105,8 @@ int talk_open(const struct found *found, const struct home_entry *entry, struct 
 int talk_ask(struct channel *channel, json_t *request, struct failure *failure); /* steals request */
 /* Next line from the controller; -ETIMEDOUT, -EPIPE. timeout_ms -1: for ever. */
 int talk_next(struct channel *channel, int timeout_ms, json_t **ret, struct failure *failure);
-/* Ask, and wait for a line with "ok"; a refusal is a failure. */
-int talk_call(struct channel *channel, json_t *request, int timeout_ms, json_t **ret, struct failure *failure);
+/* Ask, and wait for a line with "ok"; a refusal is a failure. shown: the sandbox, for the error. */
+int talk_call(struct channel *channel, const char *shown, json_t *request, int timeout_ms, json_t **ret, struct failure *failure);
 /* Find, connect, ask. */
 int talk_to(const char *id, json_t *request, int timeout_ms, json_t **ret, struct failure *failure);
 

@@ -7,7 +7,7 @@ static int at_console(struct channel *channel, const char *uuid, struct failure 
 {
 	struct attach_end end;
 	json_t *answer = NULL;
-	int r = talk_call(channel, json_pack("{s:s}", "verb", "console"), TALK_MS, &answer, failure);
+	int r = talk_call(channel, uuid, json_pack("{s:s}", "verb", "console"), TALK_MS, &answer, failure);
 
 	json_decref(answer);
 	if (r < 0)

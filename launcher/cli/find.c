@@ -68,13 +68,13 @@ static int alive(void *context, const char *uuid)
 	return lease_of(leases, uuid) != NULL;
 }
 
-/* A lease that no controller of ours answers for. */
+/* A lease that our state directory does not know. */
 static void from_lease(const struct wire_lease *lease, struct state *state)
 {
 	size_t at = 0;
 
 	uuid_unparse_lower(lease->uuid, state->uuid);
-	state->status = STATE_ORPHANED;
+	state->status = STATE_ELSEWHERE;
 	(void)snprintf(state->hypervisor, sizeof(state->hypervisor), "%s", lease->hypervisor);
 	state->init_pid = (pid_t)lease->init_pid;
 	state->uid = lease->uid;
@@ -127,11 +127,11 @@ int find_all(struct found *found, struct failure *failure)
 		(void)home_sweep(found->base, alive, &leases);
 		r = home_scan(found->base, &found->list);
 	}
-	if (r == 0)
-		r = add_unknown(&found->list, &leases);
 	for (size_t i = 0; i < found->list.count; i++)
 		if (!found->list.items[i].dead && !found->list.items[i].running)
 			found->list.items[i].state.status = STATE_ORPHANED;
+	if (r == 0)
+		r = add_unknown(&found->list, &leases);
 	free(leases.items);
 	if (r < 0)
 		(void)fail(failure, r, EXIT_FAILED, "read the state directory: %s; check its permissions", strerror(-r));
@@ -144,7 +144,7 @@ void find_done(struct found *found)
 	fd_close(&found->base);
 }
 
-void find_wait_gone(const char *uuid)
+bool find_wait_gone(const char *uuid)
 {
 	for (int i = 0; i < FIND_GONE_TRIES; i++) {
 		const struct timespec nap = { .tv_nsec = FIND_GONE_NAP_NS };
@@ -156,9 +156,10 @@ void find_wait_gone(const char *uuid)
 		there = leases.answered && lease_of(&leases, uuid) != NULL;
 		free(leases.items);
 		if (!there)
-			return;
+			return true;
 		(void)nanosleep(&nap, NULL);
 	}
+	return false;
 }
 
 /* ---- ids --------------------------------------------------------------------------------------------------------- */

@@ -30,5 +30,5 @@ int command_help(const struct command *self, int argc, char **argv)
 	(void)printf("\nAn ID is a uuid, at least %d characters of its beginning, or a name.\n"
 		     "Options of a command: postern COMMAND --help. Everything else: man 1 postern.\n",
 		     FIND_PREFIX);
-	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+	return say_end();
 }

@@ -37,7 +37,7 @@ static int command_at(int argc, char **argv)
 {
 	int at = 1;
 
-	while (at < argc && strncmp(argv[at], "--socket", 8) == 0)
+	while (at < argc && (strcmp(argv[at], "--socket") == 0 || strncmp(argv[at], "--socket=", 9) == 0))
 		at += argv[at][8] == '=' ? 1 : 2;
 	return at < argc ? at : argc;
 }
@@ -45,11 +45,17 @@ static int command_at(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	int at = command_at(argc, argv);
-	const char *name = at < argc ? argv[at] : "help";
+	const char *name;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)umask(077); /* whatever we make is ours alone */
 	log_init("postern", LOG_LEVEL_WARN);
+	if (at >= argc)
+		return say_error(EXIT_USAGE, "%s; see postern help",
+				 argc > 1 && strcmp(argv[argc - 1], "--socket") == 0
+					 ? "option --socket: its value is missing"
+					 : "command: there is none");
+	name = argv[at];
 	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
 		name = "help";
 	else if (strcmp(name, "--version") == 0)

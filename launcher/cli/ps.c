@@ -89,7 +89,7 @@ int command_ps(const struct command *self, int argc, char **argv)
 		json_decref(list);
 		if (shown == 0 && isatty(STDOUT_FILENO) == 1)
 			(void)printf("no sandboxes; start one with: postern run --kernel K --initrd I\n");
-		r = fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+		r = say_end();
 	}
 	/* Said, so that an empty list is not taken for the whole truth. */
 	if (!found.broker && !json)

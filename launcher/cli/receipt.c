@@ -16,7 +16,7 @@
 static int show(json_t *json, bool as_json)
 {
 	struct receipt *receipt;
-	int r;
+	int shown = 0, r;
 
 	if (as_json)
 		return say_json(json);
@@ -24,8 +24,13 @@ static int show(json_t *json, bool as_json)
 	r = receipt == NULL ? -ENOMEM : receipt_from_json(json, receipt);
 	json_decref(json);
 	if (r == 0)
-		r = receipt_print(receipt, STDOUT_FILENO, say_colour(STDOUT_FILENO)) < 0 ? EXIT_FAILED : EXIT_OK;
+		shown = receipt_print(receipt, STDOUT_FILENO, say_colour(STDOUT_FILENO));
 	free(receipt);
+	if (shown == -EPIPE)
+		return EXIT_FAILED; /* whoever reads has seen enough */
+	if (shown < 0)
+		return say_error(EXIT_FAILED, "standard output: cannot be written (%s); is the disk full?",
+				 strerror(-shown));
 	if (r < 0)
 		return say_error(EXIT_FAILED, "receipt: it cannot be read (%s); was it written by another version?",
 				 strerror(-r));

@@ -17,7 +17,8 @@
 #define RUN_QUIET_MS 700 /* a step that takes longer is named */
 
 /* Wait until the guest runs. Shows on a terminal what takes long. */
-static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, struct failure *failure)
+static int wait_running(struct channel *channel, int timeout_ms, char uuid[STATE_UUID_SIZE], json_t **ret,
+			struct failure *failure)
 {
 	bool tty = isatty(STDERR_FILENO) == 1;
 	char step[128] = "starting";
@@ -26,7 +27,7 @@ static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, s
 
 	for (;;) {
 		json_t *line = NULL;
-		const char *event, *text;
+		const char *event, *text, *id = NULL;
 
 		r = talk_next(channel, tty && !shown ? RUN_QUIET_MS : timeout_ms - waited, &line, failure);
 		if (r == -ETIMEDOUT && tty && !shown) {
@@ -44,7 +45,13 @@ static int wait_running(struct channel *channel, int timeout_ms, json_t **ret, s
 				    step);
 		event = json_string_value(json_object_get(line, "event"));
 		text = json_string_value(json_object_get(line, "text"));
+		id = json_string_value(json_object_get(line, "uuid"));
+		if (id != NULL)
+			(void)snprintf(uuid, STATE_UUID_SIZE, "%s", id);
 		if (event != NULL && strcmp(event, "running") == 0) {
+			id = json_string_value(json_object_get(json_object_get(line, "state"), "uuid"));
+			if (id != NULL)
+				(void)snprintf(uuid, STATE_UUID_SIZE, "%s", id);
 			*ret = line;
 			return 0;
 		}
@@ -83,7 +90,7 @@ static void controller_died(const char *uuid, struct failure *failure)
 			   "sandbox %s: its controller was killed, and it goes on; postern kill %.8s ends it", uuid, uuid);
 	find_done(&found);
 	if (ended)
-		find_wait_gone(uuid);
+		(void)find_wait_gone(uuid);
 }
 
 /* The sandbox belongs to this terminal until one of the two ends. */
@@ -101,22 +108,40 @@ static int foreground(struct channel *channel, const json_t *running, struct fai
 		(void)fprintf(stderr, "postern: %s goes on; postern console %.8s\n", uuid, uuid);
 		return EXIT_OK;
 	}
-	find_wait_gone(uuid);
+	(void)find_wait_gone(uuid);
 	if (end.exit_status == EXIT_OK)
 		return EXIT_OK;
 	return say_error((enum postern_exit)end.exit_status,
 			 end.kept ? "sandbox %s: %s; see postern logs %.8s" : "sandbox %s: %s%.0s", uuid, end.reason, uuid);
 }
 
-/* A launch that is broken off: the controller dies of it, and what it had started dies of that. */
-static void abandon(pid_t controller)
+/* A launch that is broken off: the controller dies of it, and what it had started dies of that, unless it may survive and
+ * had just got leave to; so the broker is asked too. Whether nothing is left. */
+static bool abandon(pid_t controller, const char *uuid)
+{
+	struct failure ignored;
+	struct found found;
+	bool left = false;
+
+	(void)kill(controller, SIGKILL);
+	(void)waitpid(controller, NULL, 0);
+	if (uuid[0] != '\0') {
+		(void)end_by_broker(uuid, &ignored);
+		/* Asked again: the first answer may have been that it is starting, and no answer is no proof. */
+		left = !find_wait_gone(uuid) || end_by_broker(uuid, &ignored) < 0;
+	}
+	if (find_all(&found, &ignored) == 0) /* sweeps */
+		find_done(&found);
+	return !left;
+}
+
+/* A namesake that was to survive and has ended since holds its name until somebody sweeps. */
+static void free_name(const struct spec *spec)
 {
 	struct failure ignored;
 	struct found found;
 
-	(void)kill(controller, SIGKILL);
-	(void)waitpid(controller, NULL, 0);
-	if (find_all(&found, &ignored) == 0) /* sweeps */
+	if (spec->name != NULL && find_all(&found, &ignored) == 0)
 		find_done(&found);
 }
 
@@ -128,6 +153,20 @@ static void interrupted(int number)
 	was_interrupted = number;
 	if (controller_pid > 0)
 		(void)kill(controller_pid, SIGKILL);
+}
+
+/* The launch did not come to a running guest, or nobody waits for it any more. */
+static int broken_off(pid_t pid, int error, const char *uuid, struct failure *failure)
+{
+	bool clean = true;
+
+	if (was_interrupted != 0 || failure->exit_status == EXIT_TIMEOUT || error == -EPIPE)
+		clean = abandon(pid, uuid);
+	if (was_interrupted != 0)
+		(void)fail(failure, -EINTR, EXIT_FAILED, "start sandbox: interrupted by signal %d; %s%.8s",
+			   (int)was_interrupted, clean ? "nothing of it is left" : "it may live on: postern kill ",
+			   clean ? "" : uuid);
+	return say_failure(failure);
 }
 
 int command_run(const struct command *self, int argc, char **argv)
@@ -143,7 +182,9 @@ int command_run(const struct command *self, int argc, char **argv)
 	};
 	struct spec *spec = NULL;
 	struct sigaction quiet = { .sa_handler = interrupted };
+	char uuid[STATE_UUID_SIZE] = "";
 	json_t *running = NULL;
+	sigset_t set, old;
 	pid_t pid;
 
 	r = spec_from_arguments(self, rows, ARRAY_SIZE(rows), argc, argv, &spec);
@@ -153,34 +194,41 @@ int command_run(const struct command *self, int argc, char **argv)
 		spec_free(spec);
 		return r;
 	}
+	free_name(spec);
+	/* Held back until the handler knows whom to end. */
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, &old);
 	(void)sigaction(SIGINT, &quiet, NULL);
 	(void)sigaction(SIGTERM, &quiet, NULL);
 	(void)sigaction(SIGHUP, &quiet, NULL);
 	pid = spawn_controller(spec, detach, timeout_ms, &channel, &failure);
 	spec_free(spec);
+	controller_pid = pid;
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return say_failure(&failure);
-	controller_pid = pid;
-	r = wait_running(&channel, timeout_ms, &running, &failure);
-	if (r < 0) {
-		if (failure.exit_status == EXIT_TIMEOUT || r == -EPIPE)
-			abandon(pid);
-		if (was_interrupted != 0)
-			(void)fail(&failure, -EINTR, EXIT_FAILED,
-				   "start sandbox: interrupted by signal %d; nothing of it is left", (int)was_interrupted);
-		channel_close(&channel);
-		return say_failure(&failure);
-	}
+	r = wait_running(&channel, timeout_ms, uuid, &running, &failure);
 	controller_pid = 0;
+	if (r < 0 || was_interrupted != 0) {
+		json_decref(running);
+		channel_close(&channel);
+		return broken_off(pid, r, uuid, &failure);
+	}
 	if (!detach)
 		r = foreground(&channel, running, &failure);
 	else if (json)
 		r = say_json(json_incref(json_object_get(running, "state")));
-	else
-		r = printf("%s\n", json_string_value(json_object_get(json_object_get(running, "state"), "uuid"))) > 0 &&
-				    fflush(stdout) == 0
+	else {
+		(void)printf("%s\n", uuid);
+		r = fflush(stdout) == 0
 			    ? EXIT_OK
-			    : EXIT_FAILED;
+			    : say_error(EXIT_FAILED,
+					"sandbox %s: it runs, but standard output: %s; postern kill %.8s ends it", uuid,
+					strerror(errno), uuid);
+	}
 	json_decref(running);
 	channel_close(&channel);
 	return r;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs: CLI (the user). postern status. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,8 @@
 
 #include "cli.h"
 #include "common/cleanup.h"
+
+#define STATUS_MS 2000 /* for the controller to answer */
 
 static void line(const char *name, const char *value)
 {
@@ -63,6 +66,7 @@ int command_status(const struct command *self, int argc, char **argv)
 	bool json = false;
 	const struct option_row rows[] = { { "json", NULL, "print JSON", OPTION_FLAG, &json } };
 	const char *stage = "";
+	int asked = 0;
 	json_t *answer = NULL;
 	size_t words;
 	int r = options_parse(self, rows, ARRAY_SIZE(rows), NULL, argc, argv, &words);
@@ -77,8 +81,11 @@ int command_status(const struct command *self, int argc, char **argv)
 	if (entry != NULL)
 		state = entry->state;
 	/* The controller knows best; without one, the file and the broker are what there is. */
-	if (entry != NULL && entry->running && talk_open(&found, entry, &channel, &failure) == 0 &&
-	    talk_call(&channel, json_pack("{s:s}", "verb", "status"), TALK_MS, &answer, &failure) == 0) {
+	if (entry != NULL && entry->running)
+		asked = talk_open(&found, entry, &channel, &failure);
+	if (entry != NULL && entry->running && asked == 0)
+		asked = talk_call(&channel, state.uuid, json_pack("{s:s}", "verb", "status"), STATUS_MS, &answer, &failure);
+	if (answer != NULL) {
 		(void)state_from_json(json_object_get(answer, "state"), &state);
 		stage = json_string_value(json_object_get(answer, "stage"));
 	}
@@ -92,8 +99,11 @@ int command_status(const struct command *self, int argc, char **argv)
 		r = say_json(out);
 	} else {
 		print_state(&state, stage != NULL ? stage : "");
-		r = fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+		r = say_end();
 	}
+	/* Still starting, or just ended: the file is right. Else it only says what was true once. */
+	if (r == EXIT_OK && asked < 0 && asked != -EAGAIN && asked != -ESRCH)
+		r = say_error(failure.exit_status, "%s (shown is what it last wrote)", failure.text);
 	json_decref(answer);
 	channel_close(&channel);
 	find_done(&found);

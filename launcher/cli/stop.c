@@ -16,18 +16,19 @@
 struct stopping {
 	const struct home_entry *entry;
 	struct channel channel;
+	int error; /* of the connection */
+	struct failure failure;
 };
 
-/* Without a controller, or past one that does not answer. */
-static int by_broker(const struct home_entry *entry, struct failure *failure)
+int end_by_broker(const char *uuid, struct failure *failure)
 {
 	struct broker_failure why = { 0 };
 	struct broker *broker = NULL;
-	uuid_t uuid;
+	uuid_t raw;
 	int r = broker_connect(options_socket(), &broker, &why);
 
-	if (r == 0 && uuid_parse(entry->state.uuid, uuid) == 0)
-		r = broker_kill(broker, uuid, &why);
+	if (r == 0 && uuid_parse(uuid, raw) == 0)
+		r = broker_kill(broker, raw, &why);
 	broker_close(broker);
 	if (r < 0 && why.code == WIRE_ERR_NOT_FOUND)
 		return 0; /* it has ended meanwhile: that is what was asked for */
@@ -64,8 +65,10 @@ static int wait_end(struct stopping *one, int timeout_ms, struct failure *failur
 	}
 }
 
-/* Ask all first, then wait for each: they end side by side. */
-static int end_all(struct stopping *all, size_t count, const struct found *found, json_t *request, int timeout_ms)
+/* Ask all first, then wait for each: they end side by side. harsh: by the broker what its controller does not end. Never
+ * without: whoever asks for an orderly end must not get another one unasked. */
+static int end_all(struct stopping *all, size_t count, const struct found *found, json_t *request, int timeout_ms,
+		   bool harsh)
 {
 	struct failure failure;
 	struct found after;
@@ -74,19 +77,28 @@ static int end_all(struct stopping *all, size_t count, const struct found *found
 
 	for (size_t i = 0; i < count; i++) {
 		all[i].channel = (struct channel){ .fd = -1, .passed = -1 };
-		if (all[i].entry->running && talk_open(found, all[i].entry, &all[i].channel, &failure) == 0)
+		all[i].error = talk_open(found, all[i].entry, &all[i].channel, &all[i].failure);
+		/* A refusal is waiting to be read even when we could not ask. */
+		if (all[i].error == 0)
 			(void)talk_ask(&all[i].channel, json_incref(request), &failure);
 	}
 	for (size_t i = 0; i < count; i++) {
-		int r = all[i].channel.fd >= 0 ? wait_end(&all[i], timeout_ms, &failure) : -ENOTCONN;
+		int r = all[i].error;
 
-		/* -EPIPE: the controller died under us; its sandbox may live on. */
-		if (r == -ENOTCONN || r == -EPIPE || r == -ETIMEDOUT)
-			r = by_broker(all[i].entry, &failure);
+		failure = all[i].failure;
+		if (r == 0)
+			r = wait_end(&all[i], timeout_ms, &failure);
+		if (r < 0 && r != -EIO && harsh)
+			r = end_by_broker(all[i].entry->state.uuid, &failure);
+		else if (r == -EPIPE || r == -ETIMEDOUT)
+			(void)fail(&failure, r, failure.exit_status,
+				   "sandbox %s: its controller %s; postern kill %.8s ends it", all[i].entry->state.uuid,
+				   r == -EPIPE ? "hung up before it had ended" : "did not end it in time",
+				   all[i].entry->state.uuid);
 		if (r < 0)
 			status = say_failure(&failure);
 		else
-			find_wait_gone(all[i].entry->state.uuid);
+			(void)find_wait_gone(all[i].entry->state.uuid);
 		channel_close(&all[i].channel);
 		orphans = orphans || !all[i].entry->running;
 	}
@@ -148,7 +160,7 @@ static int end_chosen(const char *verb, char **words, size_t word_count, bool ev
 	if (r >= 0)
 		json_decref(request);
 	else
-		r = end_all(all, count, &found, request, timeout_ms);
+		r = end_all(all, count, &found, request, timeout_ms, strcmp(verb, "kill") == 0);
 	free(all);
 	find_done(&found);
 	return r;

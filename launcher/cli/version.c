@@ -18,5 +18,6 @@ int command_version(const struct command *self, int argc, char **argv)
 		return r;
 	if (json)
 		return say_json(json_pack("{s:s s:i}", "version", POSTERN_VERSION, "protocol", (int)WIRE_VERSION));
-	return printf("postern %s\n", POSTERN_VERSION) > 0 && fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+	(void)printf("postern %s\n", POSTERN_VERSION);
+	return say_end();
 }

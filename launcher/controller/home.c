@@ -198,7 +198,7 @@ int home_open(int base, const char *uuid, bool dead)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Whether a running sandbox has this name. */
+/* Whether a sandbox that lives, or may outlive its controller, has this name. The others have died with theirs. */
 static bool name_taken(int base, const char *name)
 {
 	struct home_list list = { 0 };
@@ -207,7 +207,8 @@ static bool name_taken(int base, const char *name)
 	if (name[0] == '\0' || home_scan(base, &list) < 0)
 		return false;
 	for (size_t i = 0; i < list.count; i++)
-		taken = taken || (list.items[i].running && strcmp(list.items[i].state.name, name) == 0);
+		taken = taken || (!list.items[i].dead && (list.items[i].running || list.items[i].state.survive) &&
+				  strcmp(list.items[i].state.name, name) == 0);
 	home_list_free(&list);
 	return taken;
 }

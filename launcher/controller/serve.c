@@ -19,6 +19,7 @@
 
 #define SERVE_GONE_MS 3000  /* a VMM whose channel broke, or whose guest is off, gets this long to end by itself */
 #define SERVE_FLUSH_MS 2000 /* for readers of the console to take the last words */
+#define SERVE_IDLE_MS 1000  /* a client that asks nothing for so long gives way to another */
 #define SERVE_INPUT_ROOM 1024u
 
 /* Fixed places in the poll array; clients and viewers follow. */
@@ -57,7 +58,7 @@ struct client *server_adopt(struct server *server, int fd, bool parent)
 
 		if (client->used)
 			continue;
-		*client = (struct client){ .used = true, .parent = parent, .wants_end = parent };
+		*client = (struct client){ .used = true, .parent = parent, .wants_end = parent, .since = server_now() };
 		channel_open(&client->channel, fd, CHANNEL_REQUEST_MAX);
 		return client;
 	}
@@ -65,9 +66,29 @@ struct client *server_adopt(struct server *server, int fd, bool parent)
 	return NULL;
 }
 
+/* All places are taken: the one that has been silent longest goes, when it waits for nothing and is silent for a while. */
+static void make_room(struct server *server)
+{
+	struct client *oldest = NULL;
+
+	for (size_t i = 0; i < SERVER_CLIENTS_MAX; i++) {
+		struct client *client = &server->clients[i];
+
+		if (!client->used)
+			return;
+		if (client->parent || client->wants_end || client->wants_audit || client->channel.out_used > 0)
+			continue;
+		if (oldest == NULL || client->since < oldest->since)
+			oldest = client;
+	}
+	if (oldest != NULL && server_now() - oldest->since >= SERVE_IDLE_MS)
+		client_drop(oldest);
+}
+
 static void accept_client(struct server *server)
 {
 	cleanup_fd int fd = accept4(server->listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	static const char busy[] = "{\"ok\":false,\"exit\":1,\"error\":\"too many are asking its controller; try again\"}\n";
 	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(peer);
 
@@ -76,7 +97,13 @@ static void accept_client(struct server *server)
 	/* The directory is 0700 already; a descriptor of the socket may have been handed around all the same. */
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != geteuid())
 		return;
-	(void)server_adopt(server, fd_take(&fd), false);
+	make_room(server);
+	for (size_t i = 0; i < SERVER_CLIENTS_MAX; i++)
+		if (!server->clients[i].used) {
+			(void)server_adopt(server, fd_take(&fd), false);
+			return;
+		}
+	(void)send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct client {
 	bool parent;    /* the CLI that started us, by an inherited socket */
 	bool wants_end; /* hears stages and the end */
 	bool wants_audit;
+	int64_t since; /* when it last said something; monotonic ms */
 };
 
 /* One reader of the console. */

@@ -10,11 +10,13 @@
 #define STATE_UUID_SIZE 37
 #define STATE_FILE_MAX 65536
 
-/* STATE_ORPHANED is never stored: the CLI gives it to a lease of the broker that no controller answers for. */
+/* Never stored, given by the CLI: STATE_ORPHANED to what has lost its controller, STATE_ELSEWHERE to a lease of the broker
+ * that this state directory does not know: its controller may well live. */
 #define STATE_STATUSES(X) \
 	X(UNKNOWN, "unknown") \
 	X(STARTING, "starting") \
-	X(RUNNING, "running") X(PAUSED, "paused") X(STOPPING, "stopping") X(ENDED, "ended") X(ORPHANED, "orphaned")
+	X(RUNNING, "running") X(PAUSED, "paused") X(STOPPING, "stopping") X(ENDED, "ended") X(ORPHANED, "orphaned") \
+		X(ELSEWHERE, "elsewhere")
 #define STATE_ENUM(NAME, text) STATE_##NAME,
 enum state_status { STATE_STATUSES(STATE_ENUM) };
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "verbs.h"
@@ -74,7 +75,7 @@ static void verb_logs(struct server *server, struct client *client, const json_t
 	bool console = which != NULL && strcmp(which, "console") == 0;
 	cleanup_fd int fd = -1;
 
-	if (which != NULL && !console && strcmp(which, "vmm") != 0) {
+	if (json_object_get(request, "which") != NULL && !console && (which == NULL || strcmp(which, "vmm") != 0)) {
 		refuse(client, EXIT_USAGE, "which: neither \"vmm\" nor \"console\"");
 		return;
 	}
@@ -140,6 +141,9 @@ static void verb_detach(struct server *server, struct client *client, const json
 {
 	(void)request;
 	server->detached = server->detached || client->parent;
+	/* The terminal is no longer ours to hold; stdout has been /dev/null from the start. */
+	if (client->parent)
+		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
 	client_send(client, json_pack("{s:b}", "ok", 1), -1);
 }
 
@@ -176,6 +180,7 @@ void verbs_serve(struct server *server, struct client *client)
 		client_drop(client);
 		return;
 	}
+	client->since = server_now();
 	while (client->used && (r = channel_next(&client->channel, &request)) > 0) {
 		dispatch(server, client, request);
 		json_decref(request);

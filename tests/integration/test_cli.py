@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs: tests (root, calling the CLI as ordinary users). Every command with the mock; two users; what a user gets wrong.
+import glob
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import tap  # noqa: E402
+import wire  # noqa: E402
 from harness import ALICE, BOB, CAROL, EXIT  # noqa: E402
 from tap import case  # noqa: E402
 
@@ -237,6 +242,113 @@ def nobody_is_there(host):
     done = host.cli("run", host.spec(), "--detach", env={"POSTERN_SOCKET": path})
     tap.equal(done.returncode, EXIT["NO_BROKER"], "a file for a socket: " + done.stderr)
     one_line(done, path)
+
+
+def api(host, uuid):
+    """A connection to the API of one of ALICE's sandboxes."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    (path,) = glob.glob(os.path.join(host.homes[ALICE], "**", uuid, "api.sock"), recursive=True)
+    with wire.as_user(ALICE):
+        sock.connect(path)
+    return sock
+
+
+@case
+def stop_never_kills(host):
+    """What cannot be asked in order is not ended another way; postern kill does that."""
+    before = host.snapshot()
+    uuid = host.ok("run", host.spec(), "--detach", "--name", "calm").strip()
+    other = {"XDG_RUNTIME_DIR": "/nonexistent", "HOME": os.path.dirname(host.user_file(ALICE, "elsewhere"))}
+    tap.true("elsewhere" in host.ok("ps", env=other), "ps does not call it orphaned")
+    done = host.cli("stop", uuid, env=other)
+    tap.equal(done.returncode, EXIT["FAILED"], "stop from another state directory: " + done.stderr)
+    one_line(done, uuid, "XDG_RUNTIME_DIR")
+    tap.equal(host.json("status", "calm")["status"], "running", "it runs")
+    waiting = []
+    for _ in range(15):
+        waiting.append(api(host, uuid))
+        waiting[-1].sendall(b'{"verb":"console"}\n')  # one that waits for the end
+        waiting[-1].recv(100)
+    waiting.append(api(host, uuid))
+    waiting[-1].sendall(b'{"verb":"logs","which":5}\n')
+    tap.true(b"which" in waiting[-1].recv(1000), "a number is no log")
+    for sock in waiting:
+        sock.close()
+    idle = [api(host, uuid) for _ in range(16)]
+    time.sleep(1.2)
+    tap.equal(host.json("status", "calm")["status"], "running", "idle clients give way")
+    for sock in idle:
+        sock.close()
+    fresh = [api(host, uuid) for _ in range(16)]
+    done = host.cli("stop", "calm")
+    tap.equal(done.returncode, EXIT["FAILED"], "all places taken: " + done.stderr)
+    one_line(done, uuid, "try again")
+    for sock in fresh:
+        sock.close()
+    host.ok("stop", "calm")
+    host.settle(before, ignore=("user files",))
+
+
+@case
+def a_controller_that_stands_still(host):
+    """status says that it does not answer, stop fails, kill ends the sandbox."""
+    before = host.snapshot()
+    uuid = host.ok("run", host.spec(), "--detach", "--name", "still").strip()
+    (pid,) = host.controllers()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        full = []
+        while len(full) < 40:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            (path,) = glob.glob(os.path.join(host.homes[ALICE], "**", uuid, "api.sock"), recursive=True)
+            full.append(sock)
+            try:
+                with wire.as_user(ALICE):
+                    sock.connect(path)
+            except BlockingIOError:
+                break
+            if len(full) == 1:
+                done = host.cli("status", "still")
+                tap.equal(done.returncode, EXIT["TIMEOUT"], "status: " + done.stderr)
+                one_line(done, uuid)
+        for command in ("status", "stop"):
+            done = host.cli(command, "still")
+            tap.equal(done.returncode, EXIT["TIMEOUT"], "%s with a full queue: %s" % (command, done.stderr))
+            one_line(done, uuid)
+        tap.equal(len(host.leases_of(ALICE)), 1, "it lives")
+        host.ok("kill", "still")
+        tap.equal(host.leases_of(ALICE), [], "it is gone")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for sock in full:
+        sock.close()
+    host.settle(before, ignore=("user files",))
+
+
+@case
+def output_that_cannot_be_written(host):
+    before = host.snapshot()
+    with open("/dev/full", "wb") as full:
+        done = host.popen("run", host.spec(), "--detach", "--name", "full", stdout=full, stderr=subprocess.PIPE)
+        error = done.communicate(timeout=30)[1].decode()
+        tap.equal((done.returncode, error.count("\n")), (EXIT["FAILED"], 1), "run: " + error)
+        (row,) = host.json("ps")
+        tap.true(row["uuid"] in error, "run names what goes on: " + error)
+        for words in (("ps",), ("ps", "--json"), ("status", "full"), ("receipt", "full"), ("receipt", "full", "--json"),
+                      ("check", host.spec()), ("check", host.spec(), "--json"), ("version",), ("help",)):
+            done = host.popen(*words, stdout=full, stderr=subprocess.PIPE)
+            error = done.communicate(timeout=30)[1].decode()
+            tap.equal((done.returncode, error.count("\n")), (EXIT["FAILED"], 1), "%s: %s" % (words, error))
+    for words in (("ps",), ("receipt", "full", "--json"), ("receipt", "full")):
+        there, here = os.pipe()
+        os.close(there)
+        with os.fdopen(here, "wb") as gone:
+            done = host.popen(*words, stdout=gone, stderr=subprocess.PIPE)
+            error = done.communicate(timeout=30)[1]
+        tap.equal(error, b"", "%s to a reader that went away" % (words,))
+    host.ok("kill", "full")
+    host.settle(before, ignore=("user files",))
 
 
 @case

@@ -75,8 +75,36 @@ def controller_dies_and_the_sandbox_survives(host):
     tap.true(harness.alive(lease["init_pid"]) and harness.alive(vmm), "init and VMM live")
     tap.equal([found["uuid"] for found in host.leases_of(ALICE)], [lease["uuid"]], "the broker lists it")
     tap.true("orphaned" in host.ok("ps"), "ps says so")
+    done = host.cli("run", host.spec(), "--detach", "--name", "b")
+    tap.equal(done.returncode, harness.EXIT["USAGE"], "its name is taken: " + done.stderr)
+    done = host.cli("stop", "b")
+    tap.equal(done.returncode, harness.EXIT["FAILED"], "nobody can stop it in order: " + done.stderr)
+    tap.true(harness.alive(vmm), "stop did not kill it")
     host.ok("kill", "b")
     gone(host, lease, before)
+
+
+@case
+def a_broken_launch_does_not_survive(host):
+    """A signal, or the controller's death, while a launch with `survive` goes on: nothing of it is left, at any moment."""
+    before = host.snapshot()
+    for step in range(12):
+        process = host.popen("run", host.spec(survive=True), "--detach", "--name", "n", stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        time.sleep(0.005 * step)
+        process.send_signal(signal.SIGTERM)
+        out, error = process.communicate(timeout=30)
+        if process.returncode == 0:  # it was quicker
+            host.ok("kill", out.decode().strip())
+        elif process.returncode > 0:
+            tap.true(b"nothing of it is left" in error, "says so: %s" % error)
+            tap.equal(host.leases_of(ALICE), [], "and it is so")
+    launch = host.launch("hostile", ["hold"], flags=wire.T.constants["WIRE_SURVIVE"], keep=False)
+    pid = launch.lease["init_pid"]
+    launch.control.close()
+    tap.wait_for(lambda: not harness.alive(pid), "held and unchecked, it ends with its controller")
+    launch.close()
+    host.settle(before, ignore=("user files",))
 
 
 @case
