@@ -58,6 +58,38 @@ static int ask_broker(struct check *check, struct failure *failure)
 			     check->spec->hypervisor, check->hypervisor.path, strerror(-r));
 }
 
+/* What the spec requires and this host or the policy does not give: `run` would fail. Quotas are not looked at: what others
+ * run by then nobody knows. */
+static int check_required(const struct check *check, struct failure *failure)
+{
+	static const struct {
+		uint32_t flag;
+		enum wire_grant grant;
+	} rows[] = {
+		{ WIRE_KVM_REQUIRE, WIRE_GRANT_KVM },
+		{ WIRE_VSOCK_REQUIRE, WIRE_GRANT_VHOST_VSOCK },
+		{ WIRE_LABEL_REQUIRE, WIRE_GRANT_LABEL },
+		{ WIRE_CGROUP_REQUIRE, WIRE_GRANT_CGROUP },
+	};
+	bool wanted[WIRE_GRANT_COUNT] = { false };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		wanted[rows[i].grant] = (check->ask.flags & rows[i].flag) != 0;
+	for (size_t i = 0; i < check->ask.nic_count; i++)
+		if ((check->ask.nics[i].flags & WIRE_NIC_VHOST_REQUIRE) != 0)
+			wanted[WIRE_GRANT_VHOST_NET] = true;
+	for (unsigned i = 0; i < WIRE_GRANT_COUNT; i++) {
+		uint8_t outcome = check->host.outcomes[i];
+		bool short_of = i == WIRE_GRANT_CGROUP && outcome == WIRE_BY_BY_RLIMIT;
+
+		if (wanted[i] && (short_of || !wire_outcome_ok(outcome)))
+			return fail(failure, -ENOTSUP, outcome == WIRE_BY_NO_POLICY ? EXIT_DENIED : EXIT_HOST,
+				    "%s is required: %s; do without it, or ask the administrator", wire_grant_name(i),
+				    wire_outcome_text(outcome));
+	}
+	return 0;
+}
+
 static void make_up_lease(struct check *check)
 {
 	struct wire_lease *lease = &check->lease;
@@ -241,7 +273,8 @@ static void print_human(const struct check *check, const json_t *out)
 		key = json_object_iter_key(walk);
 		(void)printf("%-13s %-12s %s\n", i == 0 ? "host" : "", key, json_string_value(json_object_iter_value(walk)));
 	}
-	(void)printf("%-13s %u of yours, %u in all\n", "sandboxes", check->host.sandboxes_user, check->host.sandboxes_all);
+	(void)printf("%-13s %u of yours, %u in all (quotas are not checked)\n", "sandboxes", check->host.sandboxes_user,
+		     check->host.sandboxes_all);
 }
 
 static int run_check(struct check *check, bool json)
@@ -261,6 +294,8 @@ static int run_check(struct check *check, bool json)
 		r = fail(&failure, -EINVAL, EXIT_USAGE, "spec %s: %s%s%s", why.where, why.text,
 			 why.allowed[0] != '\0' ? "; allowed: " : "", why.allowed);
 	if (r == 0)
+		r = check_required(check, &failure);
+	if (r == 0)
 		r = make_plan(check, &ctx, &plan, &reason, &failure);
 	files_close(&ctx);
 	if (r < 0)
@@ -277,7 +312,7 @@ static int run_check(struct check *check, bool json)
 		return say_json(out);
 	print_human(check, out);
 	json_decref(out);
-	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+	return say_end();
 }
 
 int command_check(const struct command *self, int argc, char **argv)

@@ -88,6 +88,10 @@ int spec_check(const struct spec *spec, struct spec_error *ret)
 	if (spec->kernel_only && (spec->initrd != NULL || spec->kernel == NULL))
 		return spec_fail(ret, ".kernel_only", "false", "is true, yet there is %s",
 				 spec->kernel == NULL ? "no kernel" : "an initrd");
+	/* The kernel would kill it as soon as the guest uses its memory. */
+	if (spec->limit_memory_mib != 0 && spec->limit_memory_mib < spec->memory_mib)
+		return spec_fail(ret, ".limits.memory", "0, or more than the memory of the guest",
+				 "is %u MiB, less than the %u MiB of the guest", spec->limit_memory_mib, spec->memory_mib);
 	r = check_disks(spec, ret);
 	if (r == 0)
 		r = check_nics(spec, ret);
