@@ -19,6 +19,7 @@
 #include "launcher/hypervisor/said.h"
 #include "launcher/net/passt.h"
 
+#define LAUNCH_DRAIN_MAX 64
 #define LAUNCH_LINE 200 /* bytes of the VMM's last words that get into an error */
 #define LAUNCH_SAID 400 /* the same with the user's names of files */
 
@@ -69,9 +70,14 @@ static void drain_log(struct launch *launch)
 	char bytes[2048];
 	ssize_t got;
 
-	while (launch->guest->log >= 0 && (got = recv(launch->guest->log, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-		size_t end = (size_t)got, start;
+	/* So many times and not more: a VMM that prints without end must not keep us from the deadline. */
+	for (int i = 0; i < LAUNCH_DRAIN_MAX && launch->guest->log >= 0; i++) {
+		size_t end, start;
 
+		got = recv(launch->guest->log, bytes, sizeof(bytes), MSG_DONTWAIT);
+		if (got <= 0)
+			break;
+		end = (size_t)got;
 		launch->watch->log(launch->watch->context, bytes, (size_t)got);
 		while (end > 0 && (bytes[end - 1] == '\n' || bytes[end - 1] == '\r'))
 			end--;
