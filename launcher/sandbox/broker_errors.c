@@ -9,7 +9,8 @@
 
 #include "common/cleanup.h"
 
-/* %o object, %n number, %w outcome text of number, %s step, %e errno text of number */
+/* %o object, %n number, %w outcome text of number, %s step, %e errno text of number, %l limit of
+ * number, if there is one, and what to do */
 struct text {
 	enum postern_exit exit_status;
 	const char *line;
@@ -56,9 +57,10 @@ static const struct text texts[] = {
 					"the policy" },
 	[WIRE_ERR_FILTER_MISSING] = { EXIT_HOST,
 				      "network \"%o\" needs a port filter but %w: load cls_bpf, or change the policy" },
-	[WIRE_ERR_QUOTA_SANDBOXES_USER] = { EXIT_QUOTA,
-					    "you may run %n sandboxes at a time: stop one (postern ps) and try again" },
-	[WIRE_ERR_QUOTA_SANDBOXES_ALL] = { EXIT_QUOTA, "this host may run %n sandboxes at a time: try again later" ADMIN },
+	[WIRE_ERR_QUOTA_SANDBOXES_USER] = { EXIT_QUOTA, "you may run no more sandboxes at a time than %n: stop one (postern "
+							"ps) and try again" },
+	[WIRE_ERR_QUOTA_SANDBOXES_ALL] = { EXIT_QUOTA,
+					   "this host may run no more sandboxes at a time than %n: try again later" ADMIN },
 	[WIRE_ERR_QUOTA_TAPS_USER] = { EXIT_QUOTA,
 				       "you may have %n taps at a time: stop a sandbox (postern ps) or use fewer queues" },
 	[WIRE_ERR_QUOTA_TAPS_ALL] = { EXIT_QUOTA, "this host may have %n taps at a time: try again later" ADMIN },
@@ -87,8 +89,7 @@ static const struct text texts[] = {
 	[WIRE_ERR_STEP_FAILED] = { EXIT_LAUNCH, "the launch failed: could not %s: %e" LOG },
 	[WIRE_ERR_TAPS_TOO_MANY] = { EXIT_DENIED,
 				     "more than the %n queues that network \"%o\" allows: lower the number of queues" },
-	[WIRE_ERR_OPTION_DENIED] = { EXIT_DENIED,
-				     "the policy does not allow \"%o\" (limit %n): leave it out, lower it" ADMIN },
+	[WIRE_ERR_OPTION_DENIED] = { EXIT_DENIED, "the policy does not allow \"%o\"%l" ADMIN },
 	[WIRE_ERR_INTERNAL] = { EXIT_FAILED, "the broker met an error of its own" LOG },
 	[WIRE_ERR_TAP_MISSING] = { EXIT_HOST, "a tap was asked for but %w: load the tun module, or use passt, or leave the "
 					      "network out" },
@@ -106,7 +107,7 @@ static void expand(const struct wire_error *error, const char *line, char *out, 
 	size_t used = 0;
 
 	for (const char *p = line; *p != '\0' && used < size - 1; p++) {
-		char number[32];
+		char number[48];
 		const char *insert = number;
 		int n;
 
@@ -122,6 +123,10 @@ static void expand(const struct wire_error *error, const char *line, char *out, 
 			insert = wire_outcome_text((unsigned)error->number);
 		else if (*p == 's')
 			insert = wire_step_text(error->step);
+		else if (*p == 'l' && error->number == 0)
+			insert = ": leave it out";
+		else if (*p == 'l')
+			(void)snprintf(number, sizeof(number), " above %llu: lower it", (unsigned long long)error->number);
 		else if (*p == 'e')
 			insert = strerror((int)error->number);
 		n = snprintf(out + used, size - used, "%s", insert);
