@@ -87,7 +87,8 @@ static bool from_controller(struct loop *loop)
 
 /* The broker has checked who asks (init could not: everybody is uid 65534 to it) and sends the end of a new control
  * channel. The old controller sees a hang-up. Without WIRE_SURVIVE, or before C_KEEP, there are no channels to hand on: the
- * descriptor is closed, and the asker sees that. False: nobody is at the other end of the keeper any more, which ends nothing. */
+ * descriptor is closed, and the asker sees that. False: nobody is at the other end of the keeper any more, which ends
+ * nothing. */
 static bool from_keeper(struct loop *loop)
 {
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_BROKER, .phase = PHASE_READY };
