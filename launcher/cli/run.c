@@ -14,6 +14,8 @@
 #include "spec_file.h"
 
 #define RUN_TIMEOUT_MS 60000
+#define RUN_END_TRIES 100
+#define RUN_NAP_NS 20000000
 #define RUN_QUIET_MS 700 /* a step that takes longer is named */
 
 /* Wait until the guest runs. Shows on a terminal what takes long. */
@@ -126,9 +128,16 @@ static bool abandon(pid_t controller, const char *uuid)
 	(void)kill(controller, SIGKILL);
 	(void)waitpid(controller, NULL, 0);
 	if (uuid[0] != '\0') {
-		(void)end_by_broker(uuid, &ignored);
-		/* Asked again: the first answer may have been that it is starting, and no answer is no proof. */
-		left = !find_wait_gone(uuid) || end_by_broker(uuid, &ignored) < 0;
+		const struct timespec nap = { .tv_nsec = RUN_NAP_NS };
+
+		/* While it is starting or stopping the broker says only that; no answer is no proof that it is gone. */
+		left = true;
+		for (int i = 0; i < RUN_END_TRIES && left; i++) {
+			left = end_by_broker(uuid, &ignored) < 0;
+			if (left)
+				(void)nanosleep(&nap, NULL);
+		}
+		left = left || !find_wait_gone(uuid);
 	}
 	if (find_all(&found, &ignored) == 0) /* sweeps */
 		find_done(&found);
