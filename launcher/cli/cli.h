@@ -72,7 +72,7 @@ int say_end(void);
 /* Everything of the user's: state directories, and what only the broker knows. */
 struct found {
 	int base;
-	struct home_list list;  /* those without a controller have STATE_ORPHANED, those of other directories STATE_ELSEWHERE */
+	struct home_list list; /* no controller: STATE_ORPHANED; of another directory: STATE_ELSEWHERE */
 	bool broker;            /* whether the broker answered */
 	struct failure trouble; /* why not */
 };
@@ -106,7 +106,8 @@ int talk_ask(struct channel *channel, json_t *request, struct failure *failure);
 /* Next line from the controller; -ETIMEDOUT, -EPIPE. timeout_ms -1: for ever. */
 int talk_next(struct channel *channel, int timeout_ms, json_t **ret, struct failure *failure);
 /* Ask, and wait for a line with "ok"; a refusal is a failure. shown: the sandbox, for the error. */
-int talk_call(struct channel *channel, const char *shown, json_t *request, int timeout_ms, json_t **ret, struct failure *failure);
+int talk_call(struct channel *channel, const char *shown, json_t *request, int timeout_ms, json_t **ret,
+	      struct failure *failure);
 /* Find, connect, ask. */
 int talk_to(const char *id, json_t *request, int timeout_ms, json_t **ret, struct failure *failure);
 
