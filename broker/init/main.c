@@ -112,8 +112,8 @@ static int step_boot(struct init *init)
 	static const struct wire_session session = { .link = LINK_KEEPER, .peer = FROM_SPAWNER, .phase = PHASE_NEW };
 	int r, early = 0;
 
-	/* The broker hears of us before the spawner releases us, so a quick owner's K_ATTACH can come before K_BOOT. There is
-	 * nothing to attach to yet: it is refused like any wrong message, and what it carried is closed, which he sees. */
+	/* The broker hears of us before the spawner releases us, so a quick owner's K_ATTACH can come before K_BOOT. There
+	 * is nothing to attach to yet: it is refused like any wrong message, and what it carried is closed, which he sees. */
 	do
 		r = wire_recv(init->keeper, &session, &init->in);
 	while (r == -EPROTO && early++ < EARLY_MAX);

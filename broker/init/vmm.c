@@ -48,8 +48,8 @@ int filter_load(unsigned profile)
  * that the hold does not depend on an init that is just dying. */
 static int arm_hold(int reader, int writer)
 {
-	if (fcntl(reader, F_DUPFD_CLOEXEC, writer + 1) < 0 || fcntl(reader, F_SETOWN, getpid()) < 0 || fcntl(reader, F_SETSIG, SIGSTOP) < 0 ||
-	    fcntl(reader, F_SETFL, O_ASYNC) < 0)
+	if (fcntl(reader, F_DUPFD_CLOEXEC, writer + 1) < 0 || fcntl(reader, F_SETOWN, getpid()) < 0 ||
+	    fcntl(reader, F_SETSIG, SIGSTOP) < 0 || fcntl(reader, F_SETFL, O_ASYNC) < 0)
 		return -errno;
 	return 0;
 }
