@@ -113,7 +113,7 @@ static int step_boot(struct init *init)
 	int r, early = 0;
 
 	/* The broker hears of us before the spawner releases us, so a quick owner's K_ATTACH can come before K_BOOT. There
-	 * is nothing to attach to yet: it is refused like any wrong message, and what it carried is closed, which he sees. */
+	 * is nothing to attach to yet: it is refused like any wrong message; what it carried is closed, as he can see. */
 	do
 		r = wire_recv(init->keeper, &session, &init->in);
 	while (r == -EPROTO && early++ < EARLY_MAX);
