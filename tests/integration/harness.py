@@ -135,6 +135,21 @@ def tag_of(runtime):
     return "%016x" % value
 
 
+def cgroups_of(tag):
+    found = set()
+    for top, _, _ in os.walk("/sys/fs/cgroup"):
+        if tag in top:
+            found.add(top)
+    return found
+
+
+def remove_cgroups(tag):
+    """What root made for a runtime directory that is no more. A group that is not empty stays: rmdir says no."""
+    for path in sorted(cgroups_of(tag), key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
 def in_child(function, *args):
     """Fork; the child runs function and ends, whatever happens in it. Returns its pid."""
     pid = os.fork()
@@ -389,9 +404,8 @@ class Host:
                     os.kill(pid, signal.SIGKILL)
         if not os.environ.get("POSTERN_KEEP"):
             self._clean_files()
-            for path in sorted(self.cgroups(), key=len, reverse=True):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
+            for runtime in (self.runtime, os.path.join(self.work, "planted"), os.path.join(self.work, "other")):
+                remove_cgroups(tag_of(runtime))
         os.close(self.lock)
         return left
 
@@ -447,13 +461,7 @@ class Host:
         return found
 
     def cgroups(self):
-        found = set()
-        for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu",
-                    "/sys/fs/cgroup"):
-            for path, _, _ in os.walk(top):
-                if self.tag in path:
-                    found.add(path)
-        return found
+        return cgroups_of(self.tag)
 
     def namespaces(self):
         """Namespaces of processes of this Postern."""
