@@ -290,8 +290,7 @@ static void only_utf_8(void **state)
 					   "\xed\xa0\x80",
 					   "\xc0\xaf",
 					   "\xf5\x80\x80\x80",
-					   "\xc2\x9b"
-					   "31m" };
+					   ("\xc2\x9b" "31m") };
 	struct spec *spec = parsed("{\"kernel\": \"k\"}");
 	struct spec_error error;
 	json_t *json;
