@@ -177,28 +177,34 @@ class Host:
         self.starter = None
         self.leases = []
         self._claim_slot()
-        self.dest = "/var/tmp/postern-test.%d" % self.slot
-        self.work = "/run/postern-test.%d" % self.slot
-        self.runtime = os.path.join(self.work, "rt")
+        self._choose_places()
         self.socket = os.path.join(self.runtime, "broker.sock")
         self.tag = tag_of(self.runtime)
-        self.policy_path = os.path.join(self.work, "policy.json")
         self.log_path = os.path.join(self.work, "log")
         self._end_leftovers()
         self._clean_files()
-        for path in (self.dest, self.work):
-            os.mkdir(path, 0o755)
-            os.chmod(path, 0o755)
         self._install()
         self.policy = self.default_policy()
         if policy:
             policy(self.policy, self)
         self.write_policy()
-        self.homes = {}
-        for uid in (ALICE, BOB, CAROL):
-            self.homes[uid] = os.path.join(self.work, "home-%d" % uid)
-            os.mkdir(self.homes[uid], 0o700)
-            os.chown(self.homes[uid], uid, uid)
+        self.homes = {uid: self._make_home(uid) for uid in (ALICE, BOB, CAROL)}
+
+    def _choose_places(self):
+        self.dest = "/var/tmp/postern-test.%d" % self.slot
+        self.work = "/run/postern-test.%d" % self.slot
+        self.runtime = os.path.join(self.work, "rt")
+        self.policy_path = os.path.join(self.work, "policy.json")
+
+    def _make_home(self, uid):
+        path = os.path.join(self.work, "home-%d" % uid)
+        os.mkdir(path, 0o700)
+        os.chown(path, uid, uid)
+        return path
+
+    def _is_ours(self, path):
+        """Whether a process's program is of this installation."""
+        return path.startswith(self.dest + "/")
 
     def _claim_slot(self):
         for slot in range(SLOTS):
@@ -227,6 +233,9 @@ class Host:
             shutil.rmtree(path, ignore_errors=True)
 
     def _install(self):
+        for path in (self.dest, self.work):
+            os.mkdir(path, 0o755)
+            os.chmod(path, 0o755)
         done = subprocess.run(["meson", "install", "-C", self.build, "--no-rebuild", "--quiet", "--destdir", self.dest],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
@@ -307,7 +316,7 @@ class Host:
             os.set_inheritable(self.fault_fd, True)
             argv += ["--fault-fd", str(self.fault_fd)]
             pass_fds = (self.fault_fd,)
-        log = open(self.log_path, "ab")
+        log = self._log_end()
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **SANITIZERS}
         self.starter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
                                         pass_fds=pass_fds, cwd="/", start_new_session=True)
@@ -315,6 +324,9 @@ class Host:
         if wait:
             tap.wait_for(self._ready, "the broker answers", 20)
         return self
+
+    def _log_end(self):
+        return open(self.log_path, "ab")
 
     def _ready(self):
         if self.starter.poll() is not None:
@@ -338,7 +350,7 @@ class Host:
 
     def _daemon(self, name):
         """The one process of this runtime that runs this installed program."""
-        found = [p for p in pids() if exe(p).removesuffix(" (deleted)").startswith(self.dest + "/") and
+        found = [p for p in pids() if self._is_ours(exe(p).removesuffix(" (deleted)")) and
                  os.path.basename(exe(p)).startswith(name) and alive(p)]
         if len(found) != 1:
             raise AssertionError("%d processes are %s" % (len(found), name))
@@ -390,7 +402,7 @@ class Host:
         # The empty group that root made for this runtime stays, as its runtime directory does.
         left += ["cgroup " + path for path in self.cgroups() if re.search(r"/x\d+", path)]
         for line in open("/proc/self/mountinfo", encoding="utf-8"):
-            if line.split()[4].startswith((self.work, self.dest)):
+            if line.split()[4].startswith((self.work, self.dest, self.runtime)):
                 left.append("mount " + line.split()[4])
         return left
 
@@ -421,7 +433,7 @@ class Host:
         mine = set(self.sandbox_processes())
         for pid in pids():
             spawner = uids(pid)[:1] == [SPAWN_UID] and self._own_spawner(pid)
-            if exe(pid).startswith(self.dest + "/") or (spawner and not orphan(pid)):
+            if self._is_ours(exe(pid)) or (spawner and not orphan(pid)):
                 mine.add(pid)
         return sorted(mine)
 
@@ -493,7 +505,11 @@ class Host:
         environment = dict(self.env(uid), **(env or {}))
         more.setdefault("stdin", subprocess.DEVNULL)
         more.setdefault("cwd", self.homes[uid])
-        return subprocess.Popen([self.bin, *args], user=uid, group=uid, extra_groups=[], env=environment, **more)
+        return subprocess.Popen([*self.user_prefix(uid), self.bin, *args], user=uid, group=uid, extra_groups=[], env=environment, **more)
+
+    def user_prefix(self, uid):
+        """What stands before a user's command, where users have a context of their own."""
+        return []
 
     def cli(self, *args, uid=ALICE, env=None, timeout=60, **more):
         """Run `postern ARGS` as a user. Returns CompletedProcess with text."""
@@ -532,7 +548,7 @@ class Host:
 
     def controllers(self):
         """Controllers of this installation, oldest first."""
-        return sorted(p for p in pids() if os.path.basename(exe(p)) == "postern-controller" and exe(p).startswith(self.dest))
+        return sorted(p for p in pids() if os.path.basename(exe(p)) == "postern-controller" and self._is_ours(exe(p)))
 
     def session(self, uid=ALICE, **more):
         return wire.Session(self.socket, uid, **more)
@@ -749,9 +765,14 @@ def _find(top, tail):
 def main(**options):
     """Start one Postern for all cases of the calling file, run them, stop it. A leftover after the stop is a failure."""
     prepare = options.pop("prepare", None)
+    make = Host
+    if os.environ.get("POSTERN_INSTALLED"):  # in the VM the same cases run against what is installed there
+        sys.path.append(os.path.join(ROOT, "tests", "vm", "suite"))
+        import installed
+        make = installed.Installed
 
     def setup():
-        host = Host(**options)
+        host = make(**options)
         try:
             if prepare:
                 prepare(host)
