@@ -502,6 +502,14 @@ static long try_ioctl(char **a)
 	return err(ioctl((int)number(a[0]), (unsigned long)number(a[1]), number(a[2])));
 }
 
+/* The same with a pointer to a 64-bit number. What is there afterwards does not matter: the kernel only reads it. */
+static long try_ioctl64(char **a)
+{
+	uint64_t value = (uint64_t)number(a[2]);
+
+	return err(ioctl((int)number(a[0]), (unsigned long)number(a[1]), &value));
+}
+
 /* Whether what is called /dev/kvm is KVM: where it was not granted, the null device lies over it. */
 static long try_kvm(char **a)
 {
@@ -702,6 +710,7 @@ static const struct attack {
 	{ "connect", try_connect },
 	{ "listen", try_listen },
 	{ "ioctl", try_ioctl },
+	{ "ioctl64", try_ioctl64 },
 	{ "kvm", try_kvm },
 	{ "ifreq", try_ifreq },
 	{ "frame", try_frame },
