@@ -78,7 +78,10 @@ def pack(path, options, command):
             tar.add(os.path.join(ROOT, name), "job/" + name, filter=no_litter)
         given = list(options.given)
         if options.guest:
-            given.append(run(os.path.join(ROOT, "tools/guest"), "--cache", os.path.join(cache.CACHE, "guest")).strip() + ":guest")
+            vsock = os.path.join(options.build or "", "tests/guest/vsock")
+            more = ("--with", vsock) if os.path.exists(vsock) else ()
+            path = run(os.path.join(ROOT, "tools/guest"), "--cache", os.path.join(cache.CACHE, "guest"), *more)
+            given.append(path.strip() + ":guest")
         for item in given:
             source, _, name = item.partition(":")
             if not os.path.exists(source):
