@@ -51,7 +51,13 @@
 	X(NO_KERNEL, "not available: this kernel does not have it") \
 	X(NO_POLICY, "not available: the policy does not grant it") \
 	X(FAILED, "not available: setting it up failed (see the broker's log)") \
-	X(PARTIAL, "granted in part: this kernel's version of it is older than the newest Postern uses")
+	X(PARTIAL, "granted in part: this host does not have all that Postern uses of it")
+
+/* Whether the kernel's OOM killer ended something in a sandbox: because its own limit was reached, or because the host, or
+ * a group around all sandboxes, had no more (cgroup version 1 does not tell the two apart: LIMIT). */
+#define WIRE_OOM_NONE 0u
+#define WIRE_OOM_LIMIT 1u
+#define WIRE_OOM_HOST 2u
 
 /* Steps of a launch. FAILED messages carry one, so that an error names what failed; test builds can fail each. */
 #define WIRE_STEPS(X) \
@@ -98,7 +104,9 @@
 #define WIRE_NETNS_SHARED 0x40u    /* share the one empty network namespace instead of having an own */
 #define WIRE_SURVIVE 0x80u         /* outlive the controller until somebody attaches */
 #define WIRE_CGROUP_REQUIRE 0x100u /* rlimits alone are not enough */
-#define WIRE_ACQUIRE_FLAGS 0x1ffu
+#define WIRE_ACQUIRE_FLAGS 0x1ffu  /* those a client may set */
+#define WIRE_DIRECT 0x200u         /* set by the broker: the sandbox has no user namespace of its own, see direct mode */
+#define WIRE_LEASE_FLAGS 0x3ffu
 /* flags of a NIC */
 #define WIRE_NIC_VHOST_WANT 0x1u
 #define WIRE_NIC_VHOST_REQUIRE 0x2u
@@ -127,7 +135,7 @@
 #define MSG_lease(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
 	BYTES(uuid, 16) U64(id, 0, UINT64_MAX) U64(started_ns, 0, UINT64_MAX) U32(owner, 0, UINT32_MAX) \
 	U32(uid, 0, UINT32_MAX) U32(gid, 0, UINT32_MAX) U32(init_pid, 0, 0x7fffffff) NAME(hypervisor, 32) \
-	U32(vcpus, 1, WIRE_VCPUS_MAX) U32(memory_mib, 1, WIRE_MEMORY_MAX) FLAGS(flags, WIRE_ACQUIRE_FLAGS) \
+	U32(vcpus, 1, WIRE_VCPUS_MAX) U32(memory_mib, 1, WIRE_MEMORY_MAX) FLAGS(flags, WIRE_LEASE_FLAGS) \
 	U32(cid, 0, UINT32_MAX) U8(nic_count, 0, WIRE_NICS_MAX) SUB(nics, WIRE_NICS_MAX, nic) SUB(limits, 1, limits) \
 	BYTES(grants, 8) U8(landlock_abi, 0, 255) TEXT(label, 128) TEXT(cgroup, 128)
 
@@ -165,6 +173,11 @@
 
 #define MSG_uuid(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) BYTES(uuid, 16)
 
+/* The end of a sandbox, as S_GONE told it. memory_mib: its limit, 0 without one. ended_ns: CLOCK_REALTIME. */
+#define MSG_ended(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
+	U32(status, 0, UINT32_MAX) U8(clean, 0, 1) U8(oom, 0, 2) U32(memory_mib, 0, WIRE_MEMORY_MAX) \
+	U64(ended_ns, 0, UINT64_MAX)
+
 /* A walk over the caller's leases: ask with the last id seen (0 first), get the next one or NOT_FOUND. */
 #define MSG_cursor(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) U64(after, 0, UINT64_MAX)
 
@@ -179,9 +192,10 @@
 #define MSG_step_failed(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
 	U64(id, 0, UINT64_MAX) U32(step, 0, 255) U32(error, 0, 4095) U8(burn, 0, 1)
 
-/* Everything of the sandbox is gone: processes, tap, cgroup. status is waitpid's, or 0 when nobody could know. */
+/* Everything of the sandbox is gone: processes, tap, cgroup. status is waitpid's of init, or 0 when nobody could know.
+ * oom: WIRE_OOM_*. */
 #define MSG_gone(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
-	U64(id, 1, UINT64_MAX) U32(status, 0, UINT32_MAX) U8(clean, 0, 1)
+	U64(id, 1, UINT64_MAX) U32(status, 0, UINT32_MAX) U8(clean, 0, 1) U8(oom, 0, 2)
 
 /* First message each way after a (re)start of either. count: how many inventory messages follow. */
 #define MSG_spawner_hello(U8, U16, U32, U64, FLAGS, NAME, TEXT, BYTES, SUB) \
@@ -244,7 +258,7 @@
 /* Every message, parts before the messages that contain them. */
 #define WIRE_MESSAGES(X) \
 	X(empty) X(nic_ask) X(nic) X(limits) X(lease) X(hello) X(hello_reply) X(error) X(host_reply) X(name) \
-	X(hypervisor_reply) X(network_reply) X(acquire) X(uuid) X(cursor) X(start) X(lease_id) X(step_failed) X(gone) \
+	X(hypervisor_reply) X(network_reply) X(acquire) X(uuid) X(ended) X(cursor) X(start) X(lease_id) X(step_failed) X(gone) \
 	X(spawner_hello) X(joined) X(boot) X(asset) X(plan) X(fact_id) X(fact_ids) X(fact_ns) X(fact_fd) X(facts) X(stop) \
 	X(exited)
 
@@ -267,6 +281,7 @@
 	X(6, ATTACH, CLIENT, FROM_CLIENT, uuid, 1, lease, 1, PHASE_READY) \
 	X(7, NEXT, CLIENT, FROM_CLIENT, cursor, 0, lease, 0, PHASE_READY) \
 	X(8, KILL, CLIENT, FROM_CLIENT, uuid, 0, empty, 0, PHASE_READY) \
+	X(9, ENDED, CLIENT, FROM_CLIENT, uuid, 0, ended, 0, PHASE_READY) \
 	X(32, S_HELLO, SPAWNER, FROM_BROKER, spawner_hello, 0, empty, NO_REPLY, PHASE_NEW) \
 	X(33, S_KNOWN, SPAWNER, FROM_BROKER, lease, 2, empty, NO_REPLY, PHASE_SYNC) \
 	X(34, S_START, SPAWNER, FROM_BROKER, start, fds_of_start, empty, NO_REPLY, PHASE_READY) \

@@ -302,6 +302,8 @@ static bool check_confinement(struct question *q)
 		return refuse(q, WIRE_ERR_CGROUP_MISSING, "cgroup", cgroup);
 	if (required(q, WIRE_GRANT_LANDLOCK) && !wire_outcome_ok(landlock))
 		return refuse(q, WIRE_ERR_LANDLOCK_MISSING, "landlock", landlock);
+	if (must) /* of the policy's making too: the spawner alone sees whether each limit can be set */
+		q->verdict->flags |= WIRE_CGROUP_REQUIRE;
 	q->verdict->outcomes[WIRE_GRANT_CGROUP] = cgroup;
 	q->verdict->outcomes[WIRE_GRANT_LANDLOCK] = landlock;
 	return true;

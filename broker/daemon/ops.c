@@ -66,6 +66,7 @@ static int op_host(struct server *server, struct session *session, struct wire_i
 	host_offer(server, true, true, &host);
 	memcpy(reply.outcomes, host.outcomes, sizeof(reply.outcomes));
 	reply.landlock_abi = server->link.facts.landlock_abi;
+	reply.direct_mode = server->policy->mode == POLICY_MODE_DIRECT;
 	reply.first_uid = server->policy->first_uid;
 	reply.uid_count = server->policy->uid_count;
 	reply.sandboxes_user = session->account->usage.sandboxes;
@@ -221,6 +222,19 @@ static int op_next(struct server *server, struct session *session, struct wire_i
 	return 0;
 }
 
+/* Safe: the owner or root hears how it ended. One and the same answer for what lives, what nobody knows and what is somebody
+ * else's. Not logged: it is asked again until the end is known. */
+static int op_ended(struct server *server, struct session *session, struct wire_in *in)
+{
+	const uint8_t *uuid = in->msg.uuid.uuid;
+	const struct wire_ended *ended = ended_find(&server->ended, uuid, session->uid);
+
+	if (ended == NULL || lease_by_uuid(&server->leases, uuid, session->uid) != NULL)
+		return refuse(server, session, WIRE_OP_ENDED, WIRE_ERR_NOT_FOUND, "");
+	session_reply(server, session, WIRE_OP_ENDED, ended, -1);
+	return 0;
+}
+
 /* Safe: the owner or root; the worst it can do is end a sandbox they may end. */
 static int op_kill(struct server *server, struct session *session, struct wire_in *in)
 {
@@ -260,6 +274,7 @@ static const op_handler handlers[] = {
 	[WIRE_OP_ATTACH] = op_attach,
 	[WIRE_OP_NEXT] = op_next,
 	[WIRE_OP_KILL] = op_kill,
+	[WIRE_OP_ENDED] = op_ended,
 };
 
 int op_dispatch(struct server *server, struct session *session)

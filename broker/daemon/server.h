@@ -15,6 +15,7 @@
 #include "account.h"
 #include "broker/inherit.h"
 #include "common/wire.h"
+#include "ended.h"
 #include "ids.h"
 #include "label.h"
 #include "lease.h"
@@ -71,6 +72,7 @@ struct server {
 	struct label_pool *labels;
 	struct leases leases;
 	struct accounts *accounts;
+	struct ended_ring ended;
 	struct session *sessions; /* policy->sessions_max of them */
 	struct pollfd *polls;     /* POLL_SESSIONS + one for each session */
 	struct spawner_link link;

@@ -256,6 +256,12 @@ static void on_failed(struct server *server, const struct wire_step_failed *fail
 	leave(server, lease, failed->burn != 0, false);
 }
 
+static const char *const oom_texts[] = {
+	[WIRE_OOM_NONE] = "",
+	[WIRE_OOM_LIMIT] = " oom=limit",
+	[WIRE_OOM_HOST] = " oom=host",
+};
+
 static void on_gone(struct server *server, const struct wire_gone *gone)
 {
 	const struct wire_error error = { .code = WIRE_ERR_INTERNAL };
@@ -264,8 +270,10 @@ static void on_gone(struct server *server, const struct wire_gone *gone)
 
 	if (lease == NULL) /* ended between two inventories: both said so */
 		return;
-	(void)snprintf(detail, sizeof(detail), "%s status=%u", gone->clean ? "clean" : "unclean", gone->status);
+	(void)snprintf(detail, sizeof(detail), "%s status=%u memory_mib=%u%s", gone->clean ? "clean" : "unclean",
+		       gone->status, lease->record->limits[0].memory_mib, oom_texts[gone->oom]);
 	audit_lease("GONE", lease->record, detail);
+	ended_add(&server->ended, lease->record, gone);
 	if (lease->state == LEASE_STARTING)
 		session_answer_pending(server, lease, &error);
 	/* Unclean: something may be left that carries its uid and label. Neither is given to anybody else. */

@@ -67,48 +67,55 @@ uint8_t cgroup_probe(const struct spawner *sp)
 	return WIRE_BY_BY_RLIMIT;
 }
 
-/* A limit whose controller is not there is left out (io and cpu are often missing); one that is there and refuses fails. */
-static int limit(int dir, const char *file, const char *prefix, uint64_t value, const char *suffix)
+/* A limit whose controller is not there (io, cpu and swap are often missing) is noted when somebody asked for it; one that
+ * is there and refuses fails. */
+static int limit(int dir, const char *file, const char *prefix, uint64_t value, const char *suffix, bool *missing)
 {
 	int r = write_number(dir, file, prefix, value, suffix);
 
-	return r == -ENOENT ? 0 : r;
+	if (r != -ENOENT)
+		return r;
+	*missing = true;
+	return 0;
 }
 
-static int limits_v2(int dir, const struct wire_limits *l)
+static int limits_v2(int dir, const struct wire_limits *l, bool *missing)
 {
+	bool ignored;
 	int r = 0;
 
 	if (l->pids > 0)
 		r = write_number(dir, "pids.max", "", l->pids, "");
 	if (r == 0 && l->memory_mib > 0)
 		r = write_number(dir, "memory.max", "", l->memory_mib * MIB, "");
-	/* No limit of its own means no swap: guest memory on the host's disk is the administrator's decision. */
+	/* No limit of its own means no swap: guest memory on the host's disk is the administrator's decision. A kernel that
+	 * cannot swap has no such file. */
 	if (r == 0)
-		r = limit(dir, "memory.swap.max", "", l->swap_mib * MIB, "");
+		r = limit(dir, "memory.swap.max", "", l->swap_mib * MIB, "", l->swap_mib > 0 ? missing : &ignored);
 	/* A sandbox that runs out dies whole, not one thread of it. */
 	if (r == 0)
-		r = limit(dir, "memory.oom.group", "", 1, "");
+		r = limit(dir, "memory.oom.group", "", 1, "", &ignored);
 	if (r == 0 && l->cpu_percent > 0)
-		r = limit(dir, "cpu.max", "", l->cpu_percent * CPU_PERIOD_US / 100, " 100000");
+		r = limit(dir, "cpu.max", "", l->cpu_percent * CPU_PERIOD_US / 100, " 100000", missing);
 	if (r == 0 && l->io_weight > 0)
-		r = limit(dir, "io.weight", "default ", l->io_weight, "");
+		r = limit(dir, "io.weight", "default ", l->io_weight, "", missing);
 	return r;
 }
 
-static int limits_v1(enum p_fd tree, int dir, const struct wire_limits *l)
+static int limits_v1(enum p_fd tree, int dir, const struct wire_limits *l, bool *missing)
 {
+	bool ignored;
+	int r;
+
 	if (tree == P_CGROUP_PIDS)
 		return l->pids > 0 ? write_number(dir, "pids.max", "", l->pids, "") : 0;
-	if (tree == P_CGROUP_MEMORY) {
-		int r = l->memory_mib > 0 ? write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "") : 0;
-
-		/* Memory and swap in one, and never below memory alone; not there when the kernel does not count swap. */
-		if (r == 0 && l->memory_mib > 0)
-			r = limit(dir, "memory.memsw.limit_in_bytes", "", ((uint64_t)l->memory_mib + l->swap_mib) * MIB, "");
-		return r;
-	}
-	return l->cpu_percent > 0 ? limit(dir, "cpu.cfs_quota_us", "", l->cpu_percent * CPU_PERIOD_US / 100, "") : 0;
+	if (tree == P_CGROUP_CPU)
+		return limit(dir, "cpu.cfs_quota_us", "", l->cpu_percent * CPU_PERIOD_US / 100, "", missing);
+	/* Memory and swap in one, and never below memory alone; not there when the kernel does not count swap. */
+	r = write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "");
+	return r < 0 ? r
+		     : limit(dir, "memory.memsw.limit_in_bytes", "", ((uint64_t)l->memory_mib + l->swap_mib) * MIB, "",
+			     l->swap_mib > 0 ? missing : &ignored);
 }
 
 static int make_dir(int parent, const char *name, int *ret_fd)
@@ -137,8 +144,14 @@ static bool wants_v1(const struct spawner *sp, enum p_fd tree, const struct wire
 	return tree == P_CGROUP_MEMORY ? l->memory_mib > 0 : l->cpu_percent > 0;
 }
 
-static int make_v1(const struct spawner *sp, const struct wire_lease *lease, const char *name, enum wire_step *ret_step)
+static int make_v1(const struct spawner *sp, const struct wire_lease *lease, const char *name, bool *missing,
+		   enum wire_step *ret_step)
 {
+	const struct wire_limits *l = lease->limits;
+
+	/* A share of the disk is not to be had here, swap only together with memory, and CPU may have no hierarchy. */
+	*missing = l->io_weight > 0 || (l->swap_mib > 0 && l->memory_mib == 0) ||
+		   (l->cpu_percent > 0 && sp->p[P_CGROUP_CPU] < 0);
 	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++) {
 		cleanup_fd int dir = -1;
 		int r;
@@ -150,7 +163,7 @@ static int make_v1(const struct spawner *sp, const struct wire_lease *lease, con
 		if (r < 0)
 			return r;
 		*ret_step = STEP_CGROUP_LIMIT;
-		r = limits_v1(v1_trees[i], dir, lease->limits);
+		r = limits_v1(v1_trees[i], dir, l, missing);
 		if (r < 0)
 			return r;
 	}
@@ -163,6 +176,7 @@ int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd,
 {
 	char name[16];
 	cleanup_fd int dir = -1;
+	bool missing = false;
 	int r;
 
 	name_of(lease, name);
@@ -177,12 +191,14 @@ int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd,
 	*ret_step = STEP_CGROUP_LIMIT;
 	r = fault_at(SPAWNER_FD_FAULT, STEP_CGROUP_LIMIT);
 	if (r == 0 && sp->cgroup_outcome == WIRE_BY_BY_CGROUP2)
-		r = limits_v2(dir, lease->limits);
+		r = limits_v2(dir, lease->limits, &missing);
 	if (r == 0 && sp->cgroup_outcome == WIRE_BY_BY_CGROUP1)
-		r = make_v1(sp, lease, name, ret_step);
+		r = make_v1(sp, lease, name, &missing, ret_step);
+	if (r == 0 && missing && (lease->flags & WIRE_CGROUP_REQUIRE) != 0)
+		r = -EOPNOTSUPP;
 	if (r < 0)
 		return r;
-	lease->grants[WIRE_GRANT_CGROUP] = sp->cgroup_outcome;
+	lease->grants[WIRE_GRANT_CGROUP] = missing ? WIRE_BY_PARTIAL : sp->cgroup_outcome;
 	*ret_fd = fd_take(&dir);
 	return 0;
 }
@@ -209,6 +225,54 @@ int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pi
 			return r;
 	}
 	return 0;
+}
+
+/* The number behind " key " in a file of "key number" lines, not the first one; 0 when there is none. */
+static uint64_t counter(int dir, const char *path, const char *key)
+{
+	cleanup_fd int fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char text[512];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	const char *at;
+
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	at = strstr(text, key);
+	return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10);
+}
+
+/* Without a memory controller there is no group that counts, and none that could run out. */
+uint8_t cgroup_oom(const struct spawner *sp, const struct wire_lease *lease)
+{
+	char name[16], path[48];
+
+	name_of(lease, name);
+	if (sp->p[P_CGROUP_MEMORY] >= 0) {
+		(void)snprintf(path, sizeof(path), "%s/memory.oom_control", name);
+		return counter(sp->p[P_CGROUP_MEMORY], path, "\noom_kill ") > 0 ? WIRE_OOM_LIMIT : WIRE_OOM_NONE;
+	}
+	(void)snprintf(path, sizeof(path), "%s/memory.events", name);
+	if (sp->p[P_CGROUP] < 0 || counter(sp->p[P_CGROUP], path, "\noom_kill ") == 0)
+		return WIRE_OOM_NONE;
+	/* "oom" is counted where the limit is that was reached, "oom_kill" where the victim was. */
+	return counter(sp->p[P_CGROUP], path, "\noom ") > 0 ? WIRE_OOM_LIMIT : WIRE_OOM_HOST;
+}
+
+static int kill_all(int tree, const char *name)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "%.15s/cgroup.kill", name);
+	return write_number(tree, path, "", 1, "");
+}
+
+int cgroup_kill(const struct spawner *sp, const struct wire_lease *lease)
+{
+	char name[16];
+
+	name_of(lease, name);
+	return sp->p[P_CGROUP] < 0 ? -ENOENT : kill_all(sp->p[P_CGROUP], name);
 }
 
 int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease)
@@ -245,12 +309,9 @@ static bool is_ours(const char *name, uint32_t *ret_uid)
  * the child ends by itself, since nobody holds the other end of its keeper). */
 static bool sweep_one(int tree, const char *name)
 {
-	char path[32];
-
 	if (unlinkat(tree, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
 		return true;
-	(void)snprintf(path, sizeof(path), "%.15s/cgroup.kill", name);
-	(void)write_number(tree, path, "", 1, "");
+	(void)kill_all(tree, name);
 	return false;
 }
 

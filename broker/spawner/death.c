@@ -111,6 +111,8 @@ void death_begin(struct spawner *sp, struct sandbox *box)
 
 	if (box->pidfd >= 0)
 		box->status = exit_status(box->pidfd);
+	/* Its init may be among what the OOM killer took, so nobody inside can tell. Counted before the signal was sent. */
+	box->oom = cgroup_oom(sp, &box->lease);
 	stop_watching(sp, box->pidfd);
 	stop_watching(sp, box->keeper);
 	for (uint32_t n = 0; n < box->lease.nic_count; n++)

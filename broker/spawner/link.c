@@ -100,7 +100,9 @@ void link_flush(struct spawner *sp)
 		return;
 	for (uint32_t i = 0, seen = 0, live = sp->live; i < SANDBOXES_MAX && seen < live; i++) {
 		struct sandbox *box = &sp->boxes[i];
-		struct wire_gone gone = { .id = box->lease.id, .status = box->status, .clean = !box->dirty };
+		struct wire_gone gone = {
+			.id = box->lease.id, .status = box->status, .clean = !box->dirty, .oom = box->oom
+		};
 
 		seen += box->state != BOX_FREE;
 		if (box->state != BOX_GONE)

@@ -128,6 +128,9 @@ void sandbox_doom(struct spawner *sp, struct sandbox *box)
 {
 	int r = sandbox_kill(box);
 
+	/* A signal may be refused (a security module); the group knows no such thing, and init is in it. */
+	if (r < 0 && cgroup_kill(sp, &box->lease) == 0)
+		r = 0;
 	if (r < 0) {
 		log_error("sandbox %u: cannot be killed yet: %s", box->lease.uid, strerror(-r));
 		loop_timer(sp, true);
@@ -149,7 +152,7 @@ bool sandbox_tend(struct spawner *sp, struct sandbox *box)
 	if (box->state != BOX_LIVE || box->pidfd < 0 || (box->watched && !box->doomed))
 		return false;
 	if (box->doomed)
-		box->doomed = sandbox_kill(box) < 0;
+		box->doomed = sandbox_kill(box) < 0 && cgroup_kill(sp, &box->lease) < 0;
 	if (!box->watched && poll(&p, 1, 0) > 0) {
 		death_begin(sp, box);
 		return false;

@@ -33,6 +33,7 @@ struct sandbox {
 	bool known;      /* the broker has had S_STARTED or S_HAVE: it is owed an S_GONE */
 	bool have_due;   /* S_HAVE of the inventory not sent yet */
 	bool dirty;      /* something could not be removed */
+	uint8_t oom;     /* WIRE_OOM_*, read when it died */
 	bool watched;    /* its pidfd is in the epoll set; else the timer looks after it */
 	bool doomed;     /* to be killed, and the kernel has not done it yet */
 	bool said;       /* init has had its one message: more would be a flood of the log */
@@ -111,7 +112,9 @@ int tap_delete(int netlink, uint32_t ifindex); /* blocks some 15 ms; 0 also when
 uint8_t cgroup_probe(const struct spawner *sp); /* enum wire_outcome */
 int cgroup_make(const struct spawner *sp, struct wire_lease *lease, int *ret_fd, enum wire_step *ret_step);
 int cgroup_enter_v1(const struct spawner *sp, const struct wire_lease *lease, pid_t pid);
-int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease); /* -EBUSY: try again */
+uint8_t cgroup_oom(const struct spawner *sp, const struct wire_lease *lease); /* WIRE_OOM_*; before it is removed */
+int cgroup_kill(const struct spawner *sp, const struct wire_lease *lease);    /* everything in it; needs version 2 */
+int cgroup_remove(const struct spawner *sp, const struct wire_lease *lease);  /* -EBUSY: try again */
 bool cgroup_sweep(const struct spawner *sp); /* end and remove what no entry stands for; false: some are still there */
 
 /* maps.c: id maps of a child, through the host's procfs */
@@ -127,4 +130,4 @@ void rendezvous_event(struct spawner *sp);
 int table_check(const void *bytes, size_t size);
 
 /* confine.c: what the spawner takes from itself before it serves */
-int confine(void);
+int confine(bool direct);

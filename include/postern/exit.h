@@ -16,5 +16,6 @@ enum postern_exit {
 	EXIT_RECEIPT = 9,     /* the receipt did not match: the guest was never started */
 	EXIT_NOT_FOUND = 10,  /* no such sandbox */
 	EXIT_GUEST = 11,      /* foreground run: the VMM died or the guest crashed */
-	EXIT_TIMEOUT = 12
+	EXIT_TIMEOUT = 12,
+	EXIT_MEMORY = 13      /* foreground run: the kernel's OOM killer ended the sandbox */
 };

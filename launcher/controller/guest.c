@@ -13,6 +13,8 @@
 #include "common/cleanup.h"
 #include "launcher/net/passt.h"
 
+#define OOM_WAIT_MS 3000 /* taps take 15 ms each to delete, one after the other on the whole host */
+#define OOM_PAUSE_MS 20
 #define GUEST_END_MS 5000 /* a killed sandbox has gone by then: PID 1 of its pid namespace is dead */
 
 void guest_init(struct guest *guest)
@@ -62,6 +64,35 @@ int guest_kill(const struct guest *guest, struct failure *failure)
 		r = broker_kill(broker, guest->lease.uuid, &why);
 	broker_close(broker);
 	return r == 0 ? 0 : fail(failure, r, why.exit_status, "%s", why.text);
+}
+
+uint8_t guest_oom(const struct guest *guest)
+{
+	struct wire_ended ended = { .oom = WIRE_OOM_NONE };
+	const struct timespec pause = { .tv_nsec = OOM_PAUSE_MS * 1000000L };
+	struct broker_failure why = { 0 };
+	struct broker *broker = NULL;
+	int r = broker_connect(guest->socket, &broker, &why);
+
+	for (int waited = 0; r == 0 && waited < OOM_WAIT_MS; waited += OOM_PAUSE_MS) {
+		r = broker_ended(broker, guest->lease.uuid, &ended, &why);
+		if (r != -ENOENT)
+			break;
+		r = 0;
+		(void)nanosleep(&pause, NULL);
+	}
+	broker_close(broker);
+	return ended.oom;
+}
+
+void guest_oom_text(const struct guest *guest, uint8_t oom, char *out, size_t size)
+{
+	if (oom == WIRE_OOM_HOST)
+		(void)snprintf(out, size, "killed: the host ran out of memory; have fewer or smaller guests on it");
+	else
+		(void)snprintf(out, size, "killed: out of memory (limit %u MiB): raise limits.memory, or have "
+					  "limits.overhead_mib raised in the policy",
+			       guest->lease.limits[0].memory_mib);
 }
 
 void guest_done(struct guest *guest)

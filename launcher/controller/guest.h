@@ -53,5 +53,12 @@ int guest_stop(const struct guest *guest, uint32_t grace_ms);
 /* Have the broker end the sandbox. Blocks for one round trip. */
 int guest_kill(const struct guest *guest, struct failure *failure);
 
+/* Once pidfd is readable: whether the kernel's OOM killer did it (WIRE_OOM_*). Only the broker hears that, and only when
+ * everything of the sandbox is gone; so this waits, a little. A broker that does not know says NONE. */
+uint8_t guest_oom(const struct guest *guest);
+
+/* The same in words, for the user. */
+void guest_oom_text(const struct guest *guest, uint8_t oom, char *out, size_t size);
+
 /* End whatever still lives, wait for it, close and free everything. Safe in every state. */
 void guest_done(struct guest *guest);

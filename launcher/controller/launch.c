@@ -20,6 +20,7 @@
 #include "launcher/net/passt.h"
 
 #define LAUNCH_DRAIN_MAX 64
+#define LAUNCH_DEATH_MS 200 /* from a VMM that ended to a sandbox that did */
 #define LAUNCH_LINE 200 /* bytes of the VMM's last words that get into an error */
 #define LAUNCH_SAID 400 /* the same with the user's names of files */
 
@@ -366,6 +367,22 @@ static int run_steps(struct launch *launch, const uint8_t uuid[16])
 	return r;
 }
 
+/* Its death explains what its silence did not. */
+static void maybe_oom(const struct launch *launch)
+{
+	struct pollfd pidfd = { .fd = launch->guest->pidfd, .events = POLLIN };
+	char text[128];
+	uint8_t oom;
+
+	if (pidfd.fd < 0 || launch->failure->exit_status != EXIT_LAUNCH || poll(&pidfd, 1, LAUNCH_DEATH_MS) <= 0)
+		return;
+	oom = guest_oom(launch->guest);
+	if (oom == WIRE_OOM_NONE)
+		return;
+	guest_oom_text(launch->guest, oom, text, sizeof(text));
+	(void)fail(launch->failure, -ENOMEM, EXIT_MEMORY, "start VMM %s: %s", launch->ctx.path, text);
+}
+
 int guest_launch(struct guest *guest, const uint8_t uuid[16], int timeout_ms, const struct launch_watch *watch,
 		 struct failure *failure)
 {
@@ -380,6 +397,8 @@ int guest_launch(struct guest *guest, const uint8_t uuid[16], int timeout_ms, co
 		r = run_steps(&launch, uuid);
 	if (r < 0 && guest->log >= 0)
 		drain_log(&launch);
+	if (r < 0)
+		maybe_oom(&launch);
 	files_close(&launch.ctx);
 	broker_close(launch.broker);
 	free(launch.in);

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -366,6 +367,10 @@ bool server_run(struct server *server)
 			break;
 	}
 	last_words(server);
+	/* A kill that is not ours. The memory may have run out after a stop began, so by_user says nothing. */
+	if (server->stop != STOP_LOST && !server->forced &&
+	    (!server->exited || (WIFSIGNALED(server->vmm_status) && WTERMSIG(server->vmm_status) == SIGKILL)))
+		server->oom = guest_oom(server->guest);
 	keep = stop_judge(server);
 	logfile_note(&server->vmm_log, "ended: %s", server->state->reason);
 	(void)state_save(server->state, server->home->dir);

@@ -66,6 +66,7 @@ struct server {
 	bool vmm_gone;         /* its channel broke */
 	bool exited;           /* init told the VMM's status */
 	uint32_t vmm_status;
+	uint8_t oom;    /* WIRE_OOM_*, asked of the broker when nobody else can have ended it */
 	char said[160]; /* the VMM's last line */
 };
 

@@ -133,6 +133,10 @@ bool stop_judge(struct server *server)
 	state->ended = (int64_t)time(NULL);
 	if (server->stop == STOP_LOST)
 		return verdict(state, EXIT_FAILED, true, "it could not be killed", "");
+	if (server->oom != WIRE_OOM_NONE) {
+		guest_oom_text(guest, server->oom, text, sizeof(text));
+		return verdict(state, EXIT_MEMORY, true, "", text);
+	}
 	if (last == DRIVER_CRASHED)
 		return verdict(state, EXIT_GUEST, true, "the guest crashed", "");
 	if (server->by_user && server->forced && by_force(server))

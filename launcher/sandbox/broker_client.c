@@ -245,6 +245,16 @@ int broker_next(struct broker *broker, uint64_t after, struct wire_lease *ret, s
 	return r == -EREMOTEIO && ret_failure->code == WIRE_ERR_NOT_FOUND ? -ENOENT : r;
 }
 
+int broker_ended(struct broker *broker, const uint8_t uuid[16], struct wire_ended *ret, struct broker_failure *ret_failure)
+{
+	struct wire_uuid msg;
+	int r;
+
+	(void)memcpy(msg.uuid, uuid, sizeof(msg.uuid));
+	r = ask(broker, WIRE_OP_ENDED, &msg, ret, sizeof(*ret), ret_failure);
+	return r == -EREMOTEIO && ret_failure->code == WIRE_ERR_NOT_FOUND ? -ENOENT : r;
+}
+
 int broker_kill(struct broker *broker, const uint8_t uuid[16], struct broker_failure *ret_failure)
 {
 	struct wire_uuid msg;

@@ -39,4 +39,6 @@ int broker_attach(struct broker *broker, const uint8_t uuid[16], int control, st
 
 /* The caller's next lease after id `after` (0 first). -ENOENT (not an error to tell anybody) after the last. */
 int broker_next(struct broker *broker, uint64_t after, struct wire_lease *ret, struct broker_failure *ret_failure);
+/* How a sandbox of the caller's ended. -ENOENT (not an error to tell anybody): it is not known to have ended, yet. */
+int broker_ended(struct broker *broker, const uint8_t uuid[16], struct wire_ended *ret, struct broker_failure *ret_failure);
 int broker_kill(struct broker *broker, const uint8_t uuid[16], struct broker_failure *ret_failure);

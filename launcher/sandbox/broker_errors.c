@@ -98,6 +98,8 @@ static const struct text texts[] = {
 	[WIRE_ERR_NOT_SURVIVING] = { EXIT_USAGE, "this sandbox ends with its controller, so nobody can attach to it: "
 						 "start it with survival asked for" },
 };
+static const char no_controller[] = "a cgroup is required, and a limit that was asked for has no controller on this host "
+				    "(memory, pids, cpu, io): leave the limit out" ADMIN;
 #define COUNT(NAME) +1
 _Static_assert(ARRAY_SIZE(texts) == 0 WIRE_ERRORS(COUNT), "every error code has a text");
 
@@ -145,6 +147,12 @@ void broker_explain(const struct wire_error *error, struct broker_failure *ret)
 	known.object[sizeof(known.object) - 1] = '\0';
 	ret->code = (enum wire_error_code)known.code;
 	ret->exit_status = texts[known.code].exit_status;
+	/* The one step that fails because a host lacks something. */
+	if (known.code == WIRE_ERR_STEP_FAILED && known.step == STEP_CGROUP_LIMIT && known.number == EOPNOTSUPP) {
+		ret->exit_status = EXIT_HOST;
+		expand(&known, no_controller, ret->text, sizeof(ret->text));
+		return;
+	}
 	expand(&known, texts[known.code].line, ret->text, sizeof(ret->text));
 }
 

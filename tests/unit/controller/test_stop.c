@@ -17,23 +17,30 @@ static const struct row {
 	const char *what;
 	bool by_user, forced, exited;
 	uint32_t status;
+	uint8_t oom;
 	enum postern_exit exit_status;
 	bool keep;
 	const char *reason;
 } rows[] = {
-	{ "it powered off when asked", true, false, true, EXITED(0), EXIT_OK, false, "stopped" },
-	{ "it failed before the stop", true, false, true, EXITED(3), EXIT_GUEST, true, "the VMM exited with status 3" },
-	{ "it crashed before the stop", true, false, true, SIGSEGV, EXIT_GUEST, true, "the VMM was killed by signal 11" },
-	{ "and the stop went on to signals", true, true, true, SIGSEGV, EXIT_GUEST, true,
+	{ "it powered off when asked", true, false, true, EXITED(0), 0, EXIT_OK, false, "stopped" },
+	{ "it failed before the stop", true, false, true, EXITED(3), 0, EXIT_GUEST, true, "the VMM exited with status 3" },
+	{ "it crashed before the stop", true, false, true, SIGSEGV, 0, EXIT_GUEST, true, "the VMM was killed by signal 11" },
+	{ "and the stop went on to signals", true, true, true, SIGSEGV, 0, EXIT_GUEST, true,
 	  "the VMM was killed by signal 11" },
-	{ "it failed and the stop went on", true, true, true, EXITED(1), EXIT_GUEST, true, "the VMM exited with status 1" },
-	{ "SIGTERM that it caught", true, true, true, EXITED(0), EXIT_GUEST, false, "killed" },
-	{ "SIGTERM", true, true, true, SIGTERM, EXIT_GUEST, false, "killed" },
-	{ "SIGKILL", true, true, true, SIGKILL, EXIT_GUEST, false, "killed" },
-	{ "by the broker", true, true, false, 0, EXIT_GUEST, false, "killed" },
-	{ "nobody asked", false, false, true, EXITED(0), EXIT_OK, false, "the VMM exited" },
-	{ "nobody asked, it failed", false, false, true, EXITED(1), EXIT_GUEST, true, "the VMM exited with status 1" },
-	{ "somebody killed its init", false, false, false, 0, EXIT_GUEST, true, "the sandbox was killed" },
+	{ "it failed and the stop went on", true, true, true, EXITED(1), 0, EXIT_GUEST, true, "the VMM exited with status 1" },
+	{ "SIGTERM that it caught", true, true, true, EXITED(0), 0, EXIT_GUEST, false, "killed" },
+	{ "SIGTERM", true, true, true, SIGTERM, 0, EXIT_GUEST, false, "killed" },
+	{ "SIGKILL", true, true, true, SIGKILL, 0, EXIT_GUEST, false, "killed" },
+	{ "by the broker", true, true, false, 0, 0, EXIT_GUEST, false, "killed" },
+	{ "nobody asked", false, false, true, EXITED(0), 0, EXIT_OK, false, "the VMM exited" },
+	{ "nobody asked, it failed", false, false, true, EXITED(1), 0, EXIT_GUEST, true, "the VMM exited with status 1" },
+	{ "somebody killed its init", false, false, false, 0, 0, EXIT_GUEST, true, "the sandbox was killed" },
+	{ "out of memory, whole", false, false, false, 0, WIRE_OOM_LIMIT, EXIT_MEMORY, true,
+	  "killed: out of memory (limit 768 MiB): raise limits.memory, or have limits.overhead_mib raised in the policy" },
+	{ "out of memory, only the VMM", false, false, true, SIGKILL, WIRE_OOM_LIMIT, EXIT_MEMORY, true,
+	  "killed: out of memory (limit 768 MiB)" },
+	{ "while it was asked to stop", true, false, false, 0, WIRE_OOM_LIMIT, EXIT_MEMORY, true, "killed: out of memory" },
+	{ "the host's memory", false, false, false, 0, WIRE_OOM_HOST, EXIT_MEMORY, true, "killed: the host ran out of memory" },
 };
 
 static void test_verdicts(void **unused)
@@ -43,6 +50,7 @@ static void test_verdicts(void **unused)
 	static struct state state;
 
 	(void)unused;
+	guest.lease.limits[0].memory_mib = 768;
 	for (const struct row *row = rows; row < rows + ARRAY_SIZE(rows); row++) {
 		memset(&state, 0, sizeof(state));
 		server = (struct server){ .guest = &guest,
@@ -50,7 +58,8 @@ static void test_verdicts(void **unused)
 					  .by_user = row->by_user,
 					  .forced = row->forced,
 					  .exited = row->exited,
-					  .vmm_status = row->status };
+					  .vmm_status = row->status,
+					  .oom = row->oom };
 		if (stop_judge(&server) != row->keep || state.exit_status != (int)row->exit_status ||
 		    strncmp(state.reason, row->reason, strlen(row->reason)) != 0)
 			fail_msg("%s: %d, %s", row->what, state.exit_status, state.reason);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs: tests. Every operation of a client, with a spawner end that follows a script. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -486,6 +487,84 @@ static void kill_and_gone(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+static void ended_is_told_to_the_owner_only(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_gone gone = { .status = SIGKILL, .clean = 1, .oom = WIRE_OOM_LIMIT };
+	int fd = client_open(fx);
+	struct wire_lease lease = lease_started(fx, fd, 1);
+	struct wire_uuid uuid;
+	uid_t me = lease.owner;
+
+	memset(uuid.uuid, 1, 16);
+	client_send(fd, WIRE_OP_ENDED, &uuid, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ENDED), WIRE_ERR_NOT_FOUND); /* it lives */
+	gone.id = lease.id;
+	spawner_send(fx, WIRE_OP_S_GONE, &gone, NULL, 0);
+	fixture_run(fx);
+	client_send(fd, WIRE_OP_ENDED, &uuid, NULL, 0);
+	assert_int_equal(client_recv(fx, fd, WIRE_OP_ENDED), WIRE_REPLY);
+	assert_int_equal(fx->in.msg.ended.status, SIGKILL);
+	assert_int_equal(fx->in.msg.ended.clean, 1);
+	assert_int_equal(fx->in.msg.ended.oom, WIRE_OOM_LIMIT);
+	assert_int_equal(fx->in.msg.ended.memory_mib, lease.limits[0].memory_mib);
+	assert_true(fx->in.msg.ended.ended_ns >= lease.started_ns);
+	set_session_uid(fx, me + 64811);
+	client_send(fd, WIRE_OP_ENDED, &uuid, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ENDED), WIRE_ERR_NOT_FOUND);
+	set_session_uid(fx, me);
+	/* The same uuid again: what lives now counts, and nothing is said of the one before. */
+	lease = lease_started(fx, fd, 1);
+	client_send(fd, WIRE_OP_ENDED, &uuid, NULL, 0);
+	assert_int_equal(client_error(fx, fd, WIRE_OP_ENDED), WIRE_ERR_NOT_FOUND);
+	gone = (struct wire_gone){ .id = lease.id, .clean = 1 };
+	spawner_send(fx, WIRE_OP_S_GONE, &gone, NULL, 0);
+	fixture_run(fx);
+	client_send(fd, WIRE_OP_ENDED, &uuid, NULL, 0);
+	assert_int_equal(client_recv(fx, fd, WIRE_OP_ENDED), WIRE_REPLY);
+	assert_int_equal(fx->in.msg.ended.oom, WIRE_OOM_NONE);
+	(void)close(fd);
+}
+
+static void put_end(struct ended_ring *ring, uid_t owner, uint32_t n)
+{
+	struct wire_lease record = { .owner = owner };
+	struct wire_gone gone = { .id = n + 1, .status = n };
+
+	memcpy(record.uuid, &n, sizeof(n));
+	ended_add(ring, &record, &gone);
+}
+
+static bool has_end(const struct ended_ring *ring, uid_t asker, uint32_t n)
+{
+	uint8_t uuid[16] = { 0 };
+	const struct wire_ended *found;
+
+	memcpy(uuid, &n, sizeof(n));
+	found = ended_find(ring, uuid, asker);
+	return found != NULL && found->status == n;
+}
+
+static void nobody_pushes_out_the_ends_of_others(void **state)
+{
+	static struct ended_ring ring;
+
+	(void)state;
+	put_end(&ring, 1000, 7);
+	for (uint32_t n = 100; n < 100 + 4 * ENDED_MAX; n++)
+		put_end(&ring, 2000, n);
+	assert_true(has_end(&ring, 1000, 7));
+	assert_true(has_end(&ring, 0, 7));
+	assert_false(has_end(&ring, 2000, 7));
+	assert_true(has_end(&ring, 2000, 100 + 4 * ENDED_MAX - 1)); /* the latest, as many as are a share */
+	assert_true(has_end(&ring, 2000, 100 + 4 * ENDED_MAX - ENDED_USER_MAX));
+	assert_false(has_end(&ring, 2000, 100 + 4 * ENDED_MAX - ENDED_USER_MAX - 1));
+	for (uint32_t n = 0; n < ENDED_MAX; n++) /* all together do, the oldest first */
+		put_end(&ring, 3000 + n, n);
+	assert_false(has_end(&ring, 1000, 7));
+	assert_true(has_end(&ring, 3000, 0));
+}
+
 static void unclean_end_keeps_uid_and_label(void **state)
 {
 	struct fixture *fx = *state;
@@ -534,6 +613,8 @@ int main(void)
 		T(K15_attach_flood),
 		T(K15_replies_with_descriptors_left_unread),
 		T(kill_and_gone),
+		T(ended_is_told_to_the_owner_only),
+		T(nobody_pushes_out_the_ends_of_others),
 		T(unclean_end_keeps_uid_and_label),
 		T(root_may_kill_anybodys),
 	};

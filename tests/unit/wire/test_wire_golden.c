@@ -48,7 +48,8 @@ static void golden_small_messages(void **state)
 	struct wire_stop stop = { .signal = 15, .grace_ms = 10000 };
 	struct wire_exited exited = { .status = 0x8b };
 	struct wire_step_failed failed = { .id = 7, .step = 0x0c, .error = 12, .burn = 1 };
-	struct wire_gone gone = { .id = 0x0100, .status = 9, .clean = 1 };
+	struct wire_gone gone = { .id = 0x0100, .status = 9, .clean = 1, .oom = 2 };
+	struct wire_ended ended = { .status = 9, .clean = 1, .oom = 1, .memory_mib = 768, .ended_ns = 0x1122334455667788u };
 	struct wire_uuid uuid = { .uuid = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } };
 
 	(void)state;
@@ -60,10 +61,13 @@ static void golden_small_messages(void **state)
 	       "\x08\0" "\0\0" "\x02\0\0\0"
 	       "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f", at_broker, 0);
 	GOLDEN(WIRE_OP_KILL, WIRE_REPLY, 2, &uuid, "\x08\0" "\x01\0" "\x02\0\0\0", at_client, 0);
+	GOLDEN(WIRE_OP_ENDED, WIRE_REPLY, 2, &ended,
+	       "\x09\0" "\x01\0" "\x02\0\0\0" "\x09\0\0\0" "\x01" "\x01" "\x00\x03\0\0"
+	       "\x88\x77\x66\x55\x44\x33\x22\x11", at_client, 0);
 	GOLDEN(WIRE_OP_S_FAILED, WIRE_REQUEST, 0, &failed,
 	       "\x2b\0" "\0\0" "\0\0\0\0" "\x07\0\0\0\0\0\0\0" "\x0c\0\0\0" "\x0c\0\0\0" "\x01", broker_from_spawner, 0);
 	GOLDEN(WIRE_OP_S_GONE, WIRE_REQUEST, 0, &gone,
-	       "\x2c\0" "\0\0" "\0\0\0\0" "\x00\x01\0\0\0\0\0\0" "\x09\0\0\0" "\x01", broker_from_spawner, 0);
+	       "\x2c\0" "\0\0" "\0\0\0\0" "\x00\x01\0\0\0\0\0\0" "\x09\0\0\0" "\x01" "\x02", broker_from_spawner, 0);
 	GOLDEN(WIRE_OP_C_STOP, WIRE_REQUEST, 3, &stop,
 	       "\x52\0" "\0\0" "\x03\0\0\0" "\x0f\0\0\0" "\x10\x27\0\0", at_init, 0);
 	GOLDEN(WIRE_OP_C_KEEP, WIRE_REQUEST, 4, &stop, "\x53\0" "\0\0" "\x04\0\0\0", at_init, 0);
