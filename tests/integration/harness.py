@@ -402,9 +402,12 @@ class Host:
         # The empty group that root made for this runtime stays, as its runtime directory does.
         left += ["cgroup " + path for path in self.cgroups() if re.search(r"/x\d+", path)]
         for line in open("/proc/self/mountinfo", encoding="utf-8"):
-            if line.split()[4].startswith((self.work, self.dest, self.runtime)):
+            if line.split()[4].startswith(self._mounts_below()):
                 left.append("mount " + line.split()[4])
         return left
+
+    def _mounts_below(self):
+        return (self.work, self.dest, self.runtime)
 
     def close(self):
         """Stop, remove every file, give the slot back."""
