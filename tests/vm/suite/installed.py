@@ -149,6 +149,9 @@ class Installed(harness.Host):
             owner = self.context_of(uid).split(":")[0]
             os.setxattr(path, "security.selinux", ("%s:object_r:%s:s0\0" % (owner, kind)).encode())
 
+    def _mounts_below(self):
+        return (self.work, self.runtime)
+
     # -- users
 
     def context_of(self, uid):
