@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <linux/capability.h>
 #include <stdint.h>
 
 #include "common/messages.h"
@@ -35,7 +36,7 @@ enum spawner_fd {
 
 /* Order of the kept set: SPAWNER_FD_P_FIRST + i in the spawner, BROKER_FD_P_FIRST + i in the broker. */
 enum p_fd {
-	P_USERNS,   /* user namespace P */
+	P_USERNS,   /* user namespace P; in direct mode the host's own, where entering it gives nobody anything */
 	P_MNTNS,    /* mount namespace whose root is the template */
 	P_SWITCH,   /* network namespace with the bridges */
 	P_EMPTY,    /* network namespace with nothing, where the spawner sits */
@@ -50,6 +51,19 @@ enum p_fd {
 	P_IDS_LOCK, /* so that the range stays locked while either daemon lives */
 	P_COUNT
 };
+
+/* Direct mode: what the spawner is started with, of the host, in every set; no other capability is in its bounding set.
+ * No child gets a fresh set with a namespace of its own there, so what a child's drop needs the spawner must have. A test
+ * takes each of them away and looks what no longer works. */
+/* clang-format off */
+#define DIRECT_CAPABILITIES \
+	(1ull << CAP_SYS_ADMIN    /* setns into the switch and back; a child's namespaces and mounts */ \
+	 | 1ull << CAP_SETUID     /* a child becomes X; setfsuid for a tap's sender */ \
+	 | 1ull << CAP_SETGID     /* a child's gid and groups */ \
+	 | 1ull << CAP_SETPCAP    /* a child's securebits and bounding set */ \
+	 | 1ull << CAP_NET_ADMIN  /* taps, ports, filters in the switch */ \
+	 | 1ull << CAP_KILL)      /* S_KILL: init has another uid */
+/* clang-format on */
 
 #define TABLE_MAGIC 0x504f5354u /* "POST" */
 #define TABLE_HYPERVISORS 32
@@ -84,7 +98,7 @@ struct spawn_table {
 	uint32_t kvm_gid;                /* WIRE_UID_NONE unless the group strategy is in use */
 	uint32_t landlock_abi;
 	uint32_t label;                  /* 1: label every sandbox (SELinux is on and the policy has types) */
-	uint32_t direct_mode;            /* 1: no P, real setresuid (issue of its own) */
+	uint32_t direct_mode;            /* 1: direct mode: no P, what is said of it is the host */
 	uint32_t hypervisor_count, network_count, bind_count;
 	struct {
 		char name[32];

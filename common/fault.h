@@ -3,7 +3,8 @@
  *
  * In a normal build fault_at() is the constant 0 and nothing of it is in the binary (a test checks that). In a build
  * with -Dfault_injection=true the binaries have other names (postern-spawner-fault, postern-init-fault) and read the
- * number of the step that shall fail from a memfd (one u32, 0 = none) that the test harness holds too.
+ * number of the step that shall fail from a memfd (one u32, 0 = none) that the test harness holds too. A second u32, if
+ * there is one, is the capability (plus one) that the spawner shall do without.
  */
 #pragma once
 
@@ -26,6 +27,16 @@ static inline int fault_at(int fd, uint32_t step)
 		return 0;
 	return wanted == step ? -EIO : 0;
 }
+
+static inline uint64_t fault_capability(int fd, uint64_t kept)
+{
+	uint32_t cap = 0;
+
+	if (pread(fd, &cap, sizeof(cap), sizeof(cap)) != (ssize_t)sizeof(cap) || cap == 0 || cap > 64)
+		return kept;
+	return kept & ~(1ull << (cap - 1));
+}
 #else
 #define fault_at(fd, step) 0
+#define fault_capability(fd, kept) (kept)
 #endif

@@ -36,6 +36,10 @@ enum policy_driver {
 /* Syscall filter of the VMM; index into the table that policy/syscalls generates. */
 enum syscall_profile { PROFILE_BASE, PROFILE_INIT, PROFILE_QEMU, PROFILE_MOCK, PROFILE_BROKER, PROFILE_SPAWNER };
 
+/* Where the spawner's capabilities count: in a user namespace of its own, or (direct mode) on the host. */
+enum policy_mode { POLICY_MODE_NAMESPACE, POLICY_MODE_DIRECT };
+
+enum policy_labels { POLICY_LABELS_PREFER, POLICY_LABELS_REQUIRE, POLICY_LABELS_FORBID };
 enum policy_kvm { POLICY_KVM_AUTO, POLICY_KVM_FD, POLICY_KVM_NODE, POLICY_KVM_GROUP };
 
 struct policy_hypervisor {
@@ -79,6 +83,7 @@ struct policy_rule {
 struct policy {
 	uid_t broker_uid, spawn_uid;
 	gid_t broker_gid, spawn_gid;
+	enum policy_mode mode;
 	gid_t kvm_gid;                          /* group "kvm_group" when named, else the node's */
 	bool kvm_gid_set;
 	mode_t socket_mode;
@@ -95,6 +100,7 @@ struct policy {
 	struct policy_quota quota;              /* all users together */
 	uint32_t required;                      /* bit per enum wire_grant that may not be missing on the host */
 	enum policy_kvm kvm;
+	enum policy_labels labels;
 	struct wire_limits limits;              /* default and ceiling of each; memory_mib comes on top of the guest's */
 	uint32_t hello_ms, idle_ms, launch_ms;  /* timeouts: first message, quiet session, launch */
 	uint32_t sessions_max, sessions_user_max;

@@ -95,6 +95,22 @@ static int load_spawn_user(struct loader *l, json_t *value, void *out)
 	return 0;
 }
 
+static int load_mode(struct loader *l, json_t *value, void *out)
+{
+	struct policy *p = out;
+	const char *text = load_string(l, value);
+
+	if (text == NULL)
+		return -EINVAL;
+	if (strcmp(text, "direct") == 0)
+		p->mode = POLICY_MODE_DIRECT;
+	else if (strcmp(text, "namespace") == 0)
+		p->mode = POLICY_MODE_NAMESPACE;
+	else
+		return load_fail(l, "must be one of namespace, direct");
+	return 0;
+}
+
 static int load_kvm_group(struct loader *l, json_t *value, void *out)
 {
 	struct policy *p = out;
@@ -143,7 +159,7 @@ int load_daemon(struct loader *l, json_t *value, void *out)
 	static const struct field fields[] = {
 		NEEDS("user", load_broker_user),        NEEDS("spawn_user", load_spawn_user),
 		TAKES("kvm_group", load_kvm_group),     TAKES("socket_group", load_socket_group),
-		TAKES("socket_mode", load_socket_mode),
+		TAKES("socket_mode", load_socket_mode), TAKES("mode", load_mode),
 	};
 	const struct policy *p = out;
 	int r = load_object(l, value, fields, ARRAY_SIZE(fields), out);

@@ -228,7 +228,7 @@ static enum wire_error_code build(struct server *server, struct session *session
 	memcpy(record->grants, draft->verdict.outcomes, sizeof(record->grants));
 	record->vcpus = draft->ask->vcpus;
 	record->memory_mib = draft->ask->memory_mib;
-	record->flags = draft->verdict.flags;
+	record->flags = draft->verdict.flags | (server->policy->mode == POLICY_MODE_DIRECT ? WIRE_DIRECT : 0);
 	record->limits[0] = draft->verdict.limits;
 	record->landlock_abi = (uint8_t)server->host.landlock_abi;
 	code = add_nics(server, draft);

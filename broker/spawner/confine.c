@@ -10,21 +10,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fault.h"
 #include "policy/policy.h"
 
 #define BIT(cap) (1ull << (cap))
 
 /* What is left of P's capabilities, and why. */
 /* clang-format off */
-static const uint64_t kept = BIT(CAP_SYS_ADMIN)    /* setns into the switch; the child's map is written as its owner */
-			     | BIT(CAP_SETUID)     /* uid maps; setfsuid for a tap's sender */
-			     | BIT(CAP_SETGID)     /* gid maps */
-			     | BIT(CAP_NET_ADMIN)  /* taps, ports, filters in the switch namespace */
-			     | BIT(CAP_KILL)       /* S_KILL: init has another uid */
-			     | BIT(CAP_SYS_PTRACE); /* to see a not dumpable child in the procfs that hides others' */
+static const uint64_t kept_in_p = BIT(CAP_SYS_ADMIN)    /* setns into the switch; the child's map is written as its owner */
+				  | BIT(CAP_SETUID)     /* uid maps; setfsuid for a tap's sender */
+				  | BIT(CAP_SETGID)     /* gid maps */
+				  | BIT(CAP_NET_ADMIN)  /* taps, ports, filters in the switch namespace */
+				  | BIT(CAP_KILL)       /* S_KILL: init has another uid */
+				  | BIT(CAP_SYS_PTRACE); /* to see a not dumpable child in the procfs that hides others' */
 /* clang-format on */
 
-static int keep_only(void)
+static int keep_only(uint64_t kept)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {
@@ -42,13 +43,13 @@ static int keep_only(void)
 
 /* The filter comes last and stays on every child: PROFILE_SPAWNER allows what init and the VMMs need, their own
  * filters on top of it take that away again. */
-int confine(void)
+int confine(bool direct)
 {
 	struct sock_fprog program = { 0 };
 	size_t count = 0;
 	int r;
 
-	r = keep_only();
+	r = keep_only(fault_capability(SPAWNER_FD_FAULT, direct ? DIRECT_CAPABILITIES : kept_in_p));
 	if (r < 0)
 		return r;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

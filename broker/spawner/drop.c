@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: the spawner's child: from all capabilities of a fresh namespace to none. See drop.h; DESIGN.md 2.3.
+ * Runs: the spawner's child: from all capabilities of a fresh namespace (direct mode: the spawner's on the host) to none.
+ * See drop.h; DESIGN.md 2.3.
  *
  * drop_and_exec() reads from top to bottom as the order of the drop. Nothing that anybody outside the broker wrote is
  * looked at before the last capability is gone. After the first step there is no way back: any failure ends the process,
@@ -24,6 +25,7 @@
 #include "common/cleanup.h"
 #include "common/fault.h"
 #include "common/kernel_calls.h"
+#include "common/label_text.h"
 #include "common/slots.h"
 
 #define DROP_FD_PROGRAM (INIT_FD_END + 1) /* close-on-exec: gone when init runs */
@@ -185,7 +187,7 @@ static int set_string(int fs, const char *key, const char *value)
 /* The sandbox's only writable place: its own, private to X, and nothing in it can be executed or gain privilege. */
 static int mount_run(const struct wire_lease *lease)
 {
-	char uid[16], gid[16];
+	char uid[16], gid[16], label[LABEL_TEXT_MAX];
 	cleanup_fd int fs = fsopen("tmpfs", FSOPEN_CLOEXEC), mount = -1;
 	int r;
 
@@ -199,8 +201,12 @@ static int mount_run(const struct wire_lease *lease)
 	r = r < 0 ? r : set_string(fs, "mode", "0700");
 	r = r < 0 ? r : set_string(fs, "uid", uid);
 	r = r < 0 ? r : set_string(fs, "gid", gid);
+	/* For everything in it, now and later: a file's label with the categories of this sandbox, so that no other one's VMM
+	 * can use it even with the same uid. */
 	if (r == 0 && lease->label[0] != '\0')
-		r = set_string(fs, "context", lease->label);
+		r = label_text_file(lease->label, LABEL_RUN_TYPE, label, sizeof(label));
+	if (r == 0 && lease->label[0] != '\0')
+		r = set_string(fs, "context", label);
 	r = r < 0 ? r : result(fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
 	if (r < 0)
 		return r;
@@ -370,7 +376,8 @@ _Noreturn void drop_and_exec(const struct drop *d)
 	check(&s, set_groups(d));
 	begin(&s, STEP_DROP_GID);
 	check(&s, result(setresgid(d->lease->gid, d->lease->gid, d->lease->gid)));
-	/* uid 0 is not mapped here, so this is no "root becomes a user": the capabilities stay for the mounts. */
+	/* uid 0 is not mapped here, and in direct mode we come from the spawner's uid, not from 0: this is no "root becomes
+	 * a user", so without any SECBIT_KEEP_CAPS the capabilities stay for the mounts. */
 	begin(&s, STEP_DROP_UID);
 	check(&s, result(setresuid(d->lease->uid, d->lease->uid, d->lease->uid)));
 	/* Explicitly, since each change of ids resets it, and to a value that a sysctl chooses. */

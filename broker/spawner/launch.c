@@ -17,7 +17,7 @@
 #include "drop.h"
 
 #define KEEPER_QUEUE_BYTES 1 /* the kernel's least: K_BOOT fits, and then a handful of K_ATTACH */
-#define SANDBOX_NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
+#define SANDBOX_NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /* Descriptors of one launch. The spawner gives all of them up when the launch is over, whatever its outcome: the
  * child has copies of what it needs, and a tap that we kept could be revived by whoever has our capabilities. */
@@ -76,6 +76,9 @@ static int check_start(const struct spawner *sp, const struct wire_start *start)
 		return -EINVAL;
 	if (lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_GROUP && sp->table->kvm_gid == WIRE_UID_NONE)
 		return -EINVAL;
+	/* The receipt will be compared with what the lease says about the user namespace. */
+	if (((lease->flags & WIRE_DIRECT) != 0) != (sp->table->direct_mode != 0))
+		return -EINVAL;
 	return 0;
 }
 
@@ -132,6 +135,9 @@ static int open_kvm(struct launching *l)
 static int clone_and_map(struct spawner *sp, struct sandbox *box, struct launching *l)
 {
 	uint64_t own_network = (box->lease.flags & WIRE_NETNS_SHARED) != 0 ? 0 : CLONE_NEWNET;
+	/* Direct mode: the child stays in the host's user namespace, with our capabilities instead of fresh ones, and
+	 * there are no maps: it becomes the host's X itself. */
+	uint64_t own_user = sp->table->direct_mode ? 0 : CLONE_NEWUSER;
 	long pid;
 	int r;
 
@@ -139,7 +145,7 @@ static int clone_and_map(struct spawner *sp, struct sandbox *box, struct launchi
 	r = fault_at(SPAWNER_FD_FAULT, STEP_CLONE);
 	if (r < 0)
 		return r;
-	pid = clone_child(SANDBOX_NAMESPACES | own_network, l->cgroup, &box->pidfd);
+	pid = clone_child(SANDBOX_NAMESPACES | own_user | own_network, l->cgroup, &box->pidfd);
 	if (pid == 0)
 		drop_and_exec(&(struct drop){ .lease = &box->lease,
 					      .control = l->control,
@@ -166,7 +172,7 @@ static int clone_and_map(struct spawner *sp, struct sandbox *box, struct launchi
 		return r;
 	l->step = STEP_MAP;
 	r = fault_at(SPAWNER_FD_FAULT, STEP_MAP);
-	return r < 0 ? r : maps_write(sp, (pid_t)pid, &box->lease);
+	return r < 0 || own_user == 0 ? r : maps_write(sp, (pid_t)pid, &box->lease);
 }
 
 /* The record goes out before the child may run: should we die in between, the broker knows of it, or the child sees our

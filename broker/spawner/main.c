@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs: spawner (capabilities of P only). Started by postern-start in P, in the template root and the empty network
- * namespace, with the descriptors of broker/inherit.h; makes sandboxes for the broker until it is told to stop. */
+ * namespace, with the descriptors of broker/inherit.h; makes sandboxes for the broker until it is told to stop.
+ * In direct mode there is no P, and the capabilities (confine.c) are of the host. */
 #include "spawner.h"
 
 #include <errno.h>
@@ -121,7 +122,7 @@ static int prepare(struct spawner *sp, const char **ret_what)
 		return r;
 	sp->cgroup_outcome = cgroup_probe(sp);
 	*ret_what = "confinement";
-	r = confine();
+	r = confine(sp->table->direct_mode != 0);
 	if (r < 0)
 		return r;
 	*ret_what = "rendezvous socket";

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/fault.h"
@@ -31,7 +32,7 @@ static int open_tun(const struct spawner *sp, uid_t uid)
 	fd = openat(sp->p[P_PRIVATE], "tun", O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		r = -errno;
-	(void)setfsuid(0);
+	(void)setfsuid(geteuid()); /* in P the spawner is 0, in direct mode never */
 	if (setns(sp->p[P_EMPTY], CLONE_NEWNET) < 0) {
 		/* Nothing may be cloned from here: the children would find themselves in the switch. */
 		log_error("cannot leave the switch namespace: %m");
@@ -66,9 +67,9 @@ static int open_queue(const struct spawner *sp, uid_t uid, const char *name, boo
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
 		return -errno;
-	/* Owned by P's root, not by nobody: an ownerless tap can be attached by whoever is in its namespace. Nobody but
+	/* Owned by us, not by nobody: an ownerless tap can be attached by whoever is in its namespace. Nobody but
 	 * us ever needs to attach, since every queue is open already. */
-	if (first && ioctl(fd, TUNSETOWNER, 0ul) < 0)
+	if (first && ioctl(fd, TUNSETOWNER, (unsigned long)geteuid()) < 0)
 		return -errno;
 	*ret_fd = fd_take(&fd);
 	return 0;

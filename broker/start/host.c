@@ -143,21 +143,7 @@ static enum wire_outcome probe_landlock(struct start *s)
 	return abi >= LANDLOCK_NEWEST ? WIRE_BY_GRANTED : WIRE_BY_PARTIAL;
 }
 
-static enum wire_outcome probe_label(struct start *s)
-{
-	cleanup_fd int fd = open("/sys/fs/selinux/enforce", O_RDONLY | O_CLOEXEC);
-	char enforcing = '0';
-
-	if (fd < 0)
-		return WIRE_BY_NO_KERNEL;
-	if (read(fd, &enforcing, 1) != 1)
-		return WIRE_BY_FAILED;
-	s->table.host.selinux = enforcing == '1' ? 2 : 1;
-	s->table.label = 1;
-	return WIRE_BY_GRANTED;
-}
-
-/* CGROUP and PORT_FILTER are filled in where they are set up; here is what is known without changing anything. */
+/* CGROUP and PORT_FILTER are filled in where they are set up, LABEL by label_decide(); here is what is known without changing anything. */
 void host_probe(struct start *s)
 {
 	uint8_t *out = s->table.host.outcomes;
@@ -167,7 +153,6 @@ void host_probe(struct start *s)
 	out[WIRE_GRANT_TAP] = character_node("/dev/net/tun", &st) ? WIRE_BY_GRANTED : WIRE_BY_NO_NODE;
 	out[WIRE_GRANT_VHOST_NET] = probe_vhost(s, "/dev/vhost-net");
 	out[WIRE_GRANT_VHOST_VSOCK] = probe_vhost(s, "/dev/vhost-vsock");
-	out[WIRE_GRANT_LABEL] = probe_label(s);
 	out[WIRE_GRANT_LANDLOCK] = probe_landlock(s);
 }
 
@@ -218,6 +203,9 @@ void host_print(const struct start *s)
 	for (unsigned grant = 0; grant < WIRE_GRANT_COUNT; grant++)
 		(void)printf("%-12s %s%s\n", wire_grant_name(grant), wire_outcome_text(s->table.host.outcomes[grant]),
 			     (s->policy.required & 1u << grant) != 0 ? " (required)" : "");
+	(void)printf("%-12s %s\n", "mode",
+		     s->table.direct_mode != 0 ? HOST_DIRECT_TEXT
+					       : "namespace: the spawner's capabilities count in a user namespace only");
 	(void)printf("%-12s %u-%u, free\n", "ids", s->policy.first_uid, s->policy.first_uid + (s->policy.uid_count - 1));
 	(void)printf("%-12s broker %u, spawner %u\n", "daemons", s->policy.broker_uid, s->policy.spawn_uid);
 }

@@ -20,6 +20,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "label.h"
 
 #define LINK_QUEUE_BYTES (4 << 20) /* an inventory of a thousand leases fits without waiting */
 
@@ -75,8 +76,10 @@ static int end_leftovers(struct start *s)
 /* Nobody lives: everything anew. */
 static int start_fresh(struct start *s, struct spawning *spawning)
 {
-	int r = end_leftovers(s);
+	int r = parent_ns_possible(s);
 
+	if (r == 0)
+		r = end_leftovers(s);
 	if (r == 0)
 		r = cgroup_prepare(s, true);
 	if (r == 0)
@@ -246,12 +249,19 @@ static int check_or_run(struct start *s)
 
 	host_load_modules();
 	host_probe(s);
+	r = label_decide(s);
+	if (r < 0)
+		return r;
 	if (s->options.check) {
 		s->table.host.outcomes[WIRE_GRANT_CGROUP] = WIRE_BY_GRANTED;
 		host_print(s);
-		r = host_subordinate_ids(s);
+		r = parent_ns_possible(s);
+		if (r == 0)
+			r = host_subordinate_ids(s);
 		return r < 0 ? r : host_check_required(s);
 	}
+	if (s->table.direct_mode != 0)
+		log_warn("%s", HOST_DIRECT_TEXT);
 	/* Three descriptors a sandbox in each daemon. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;

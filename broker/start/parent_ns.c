@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Runs: start's child: root of the host, then the spawner's user, then root of P only. DESIGN.md 2.1 and 2.2.
+ * In direct mode it stays the spawner's user, with DIRECT_CAPABILITIES instead of P's.
  *
  * P is one user namespace that maps the whole id range. It is owned by the spawner's user and maps him as its root, never
  * the host's. Who is in it has capabilities over what P owns and over nothing else. */
@@ -8,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,11 +59,41 @@ static _Noreturn void give_up(const char *what)
 	_exit(EXIT_FAILURE);
 }
 
+/* Direct mode. Before the change of uid: the bounding set, while we may. */
+static void keep_through_uid(void)
+{
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if ((DIRECT_CAPABILITIES & 1ull << cap) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			give_up("bounding set");
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		give_up("keep capabilities");
+}
+
+/* ... and after it: none but the six, and ambient, since exec by another uid than root keeps only those. The spawner, and
+ * nobody else, is executed with them; it makes them its permitted set and clears the other two. */
+static void keep_through_exec(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const uint32_t low = (uint32_t)DIRECT_CAPABILITIES, high = (uint32_t)(DIRECT_CAPABILITIES >> 32);
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = { { low, low, low }, { high, high, high } };
+
+	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0 || syscall(SYS_capset, &head, sets) < 0)
+		give_up("capabilities");
+	for (unsigned cap = 0; cap < 64; cap++)
+		if ((DIRECT_CAPABILITIES & 1ull << cap) != 0 &&
+		    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+			give_up("ambient capabilities");
+}
+
 static void become_spawn_user(const struct start *s)
 {
+	if (s->table.direct_mode != 0)
+		keep_through_uid();
 	if (setgroups(0, NULL) < 0 || setresgid(s->policy.spawn_gid, s->policy.spawn_gid, s->policy.spawn_gid) < 0 ||
 	    setresuid(s->policy.spawn_uid, s->policy.spawn_uid, s->policy.spawn_uid) < 0)
 		give_up("become the spawner's user");
+	if (s->table.direct_mode != 0)
+		keep_through_exec();
 	/* Each change of ids resets it; the maps are written through our files in /proc, which must be ours for that. */
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		give_up("dumpable");
@@ -137,6 +170,15 @@ static void wait_for_broker(int sync)
 		_exit(EXIT_FAILURE);
 }
 
+static void enter_new_p(int sync)
+{
+	if (unshare(CLONE_NEWUSER) < 0)
+		give_up("unshare");
+	if (say(sync, WORD_UNMAPPED, NULL, 0) < 0 || hear(sync, WORD_MAPPED, NULL, 0) < 0)
+		_exit(EXIT_FAILURE); /* the parent has said why */
+	become_root_of_p();
+}
+
 static _Noreturn void create_child(struct start *s, int sync)
 {
 	cleanup_fd int net = open("/proc/sys/net", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -148,12 +190,10 @@ static _Noreturn void create_child(struct start *s, int sync)
 		_exit(EXIT_FAILURE);
 	(void)setsid(); /* a terminal's ^C is for the broker */
 	become_spawn_user(s);
-	if (unshare(CLONE_NEWUSER) < 0)
-		give_up("unshare (is user.max_user_namespaces 0?)");
-	if (say(sync, WORD_UNMAPPED, NULL, 0) < 0 || hear(sync, WORD_MAPPED, NULL, 0) < 0)
-		_exit(EXIT_FAILURE); /* the parent has said why */
-	become_root_of_p();
-	/* Mounts are locked as they are from here on, since P is less than the namespace they come from. */
+	if (s->table.direct_mode == 0) /* else what follows is made, and owned, with capabilities of the host */
+		enter_new_p(sync);
+	/* In P mounts are locked as they are from here on, since P is less than the namespace they come from. In direct mode
+	 * only the drop, after which nobody has a capability, keeps a sandbox from changing them. */
 	if (unshare(CLONE_NEWNS) < 0 || unshare(CLONE_NEWNET) < 0)
 		give_up("unshare mounts and network");
 	no_ipv6(net);
@@ -172,15 +212,22 @@ static _Noreturn void create_child(struct start *s, int sync)
 	execute_spawner(s);
 }
 
-/* Into what another spawner left: first the user namespace, whose owner we are; its capabilities open the others. */
+/* Into what another spawner left: first the user namespace, whose owner we are; its capabilities open the others. In
+ * direct mode it is root who opens them: entering a mount namespace takes CAP_SYS_CHROOT, too. */
 static _Noreturn void rejoin_child(struct start *s, int sync)
 {
+	bool direct = s->table.direct_mode != 0;
+
 	(void)setsid();
-	become_spawn_user(s);
-	if (setns(s->p[P_USERNS], CLONE_NEWUSER) < 0 || setns(s->p[P_EMPTY], CLONE_NEWNET) < 0 ||
+	if (!direct)
+		become_spawn_user(s);
+	if ((!direct && setns(s->p[P_USERNS], CLONE_NEWUSER) < 0) || setns(s->p[P_EMPTY], CLONE_NEWNET) < 0 ||
 	    setns(s->p[P_MNTNS], CLONE_NEWNS) < 0)
 		give_up("enter P");
-	become_root_of_p();
+	if (direct)
+		become_spawn_user(s);
+	else
+		become_root_of_p();
 	wait_for_broker(sync);
 	execute_spawner(s);
 }
@@ -220,6 +267,15 @@ static int write_maps(const struct start *s, pid_t pid)
 	return write_map(pid, "gid_map", text);
 }
 
+static int map_new_p(const struct start *s, const struct spawning *spawning)
+{
+	int r = hear(spawning->sync, WORD_UNMAPPED, NULL, 0);
+
+	if (r == 0)
+		r = write_maps(s, spawning->pid);
+	return r < 0 ? r : say(spawning->sync, WORD_MAPPED, NULL, 0);
+}
+
 static int fork_child(struct start *s, void (*child)(struct start *, int), struct spawning *ret)
 {
 	int sync[2];
@@ -253,17 +309,52 @@ void spawning_abort(struct spawning *spawning)
 	spawning->pid = -1;
 }
 
+static const char *why_no_user_namespace(int error)
+{
+	switch (error) {
+	case ENOSPC:
+		return "the sysctl user.max_user_namespaces is 0, or all it allows are in use";
+	case EINVAL:
+		return "this kernel is built without them";
+	default:
+		return "the sysctl kernel.unprivileged_userns_clone or a security module forbids it";
+	}
+}
+
+/* Tried as the one who will make it. Never replaced by direct mode by ourselves: that is another promise. */
+int parent_ns_possible(const struct start *s)
+{
+	int status = 0;
+	pid_t pid;
+
+	if (s->table.direct_mode != 0)
+		return 0;
+	pid = fork();
+	if (pid == 0) {
+		become_spawn_user(s);
+		_exit(unshare(CLONE_NEWUSER) < 0 ? errno & 0x7f : 0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status)) {
+		log_error("user namespaces: cannot be tried: %m");
+		return -EAGAIN;
+	}
+	if (WEXITSTATUS(status) == 0)
+		return 0;
+	log_error("user namespaces: uid %u cannot make one: %s (%s). Allow them, or set \"mode\": \"direct\" in the policy's "
+		  "\"daemon\"; in direct mode the spawner holds capabilities of the host, and who breaks it has the host: see "
+		  "postern-policy(5)",
+		  s->policy.spawn_uid, strerror(WEXITSTATUS(status)), why_no_user_namespace(WEXITSTATUS(status)));
+	return -ENOTSUP;
+}
+
 int parent_ns_create(struct start *s, struct spawning *ret)
 {
 	int r = fork_child(s, create_child, ret);
 
 	if (r < 0)
 		return r;
-	r = hear(ret->sync, WORD_UNMAPPED, NULL, 0);
-	if (r == 0)
-		r = write_maps(s, ret->pid);
-	if (r == 0)
-		r = say(ret->sync, WORD_MAPPED, NULL, 0);
+	if (s->table.direct_mode == 0)
+		r = map_new_p(s, ret);
 	if (r == 0)
 		r = hear(ret->sync, WORD_NAMESPACES, s->p, NAMESPACES);
 	/* In the parent the child's process is still root's to place. */

@@ -123,6 +123,7 @@ int table_make(struct start *s)
 	t->first_uid = policy->first_uid;
 	t->uid_count = policy->uid_count;
 	t->kvm_gid = WIRE_UID_NONE;
+	t->direct_mode = policy->mode == POLICY_MODE_DIRECT;
 	for (size_t i = 0; i < policy->hypervisor_count; i++) {
 		memcpy(t->hypervisors[i].name, policy->hypervisors[i].name, sizeof(t->hypervisors[i].name));
 		memcpy(t->hypervisors[i].path, policy->hypervisors[i].path, sizeof(t->hypervisors[i].path));
@@ -157,6 +158,8 @@ int table_same(const struct spawn_table *running, const struct spawn_table *want
 		what = "the id range";
 	else if (running->host.spawn_uid != wanted->host.spawn_uid)
 		what = "the spawner's user";
+	else if (running->direct_mode != wanted->direct_mode)
+		what = "the mode (namespace or direct)";
 	else if (running->hypervisor_count != wanted->hypervisor_count ||
 		 memcmp(running->hypervisors, wanted->hypervisors, sizeof(running->hypervisors)) != 0)
 		what = "the hypervisors";

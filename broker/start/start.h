@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "broker/inherit.h"
+#include "common/label_text.h"
 #include "policy/policy.h"
 
 #define TAG_BYTES 17
@@ -28,6 +29,7 @@ struct start {
 	struct policy policy;
 	struct spawn_table table; /* becomes P_TABLE; its host part also BROKER_FD_HOST */
 	char tag[TAG_BYTES];      /* from the runtime directory's path: names cgroups, its first eight interfaces */
+	char label[LABEL_TEXT_MAX * 2]; /* our own, when SELinux is on */
 	int policy_fd, host_fd;
 	int runtime, private_dir, broker_dir; /* directories */
 	int listen, broker_rendezvous, spawner_rendezvous;
@@ -61,6 +63,8 @@ void host_probe(struct start *s);
 int host_subordinate_ids(struct start *s); /* as the host has them now, for each new broker */
 int host_check_required(const struct start *s);
 void host_print(const struct start *s);
+#define HOST_DIRECT_TEXT \
+	"direct mode: sandboxes have no user namespace of their own, and the spawner holds capabilities of the host"
 
 /* programs.c: our own executables, root's and nobody else's to write */
 int programs_open(struct start *s);
@@ -95,6 +99,7 @@ struct spawning {
 	pid_t pid;
 	int sync; /* closed by exec: then, and only then, the child goes on to execute the spawner */
 };
+int parent_ns_possible(const struct start *s); /* whether this host lets the spawner's user make a user namespace */
 int parent_ns_create(struct start *s, struct spawning *ret);
 int parent_ns_rejoin(struct start *s, struct spawning *ret);
 void spawning_abort(struct spawning *spawning);
