@@ -225,7 +225,8 @@ static json_t *host_json(const struct wire_host_reply *host)
 
 	for (unsigned i = 0; i < WIRE_GRANT_COUNT; i++)
 		(void)json_object_set_new(grants, wire_grant_name(i), json_string(wire_outcome_text(host->outcomes[i])));
-	return json_pack("{s:o s:i s:I s:I s:I s:I}", "grants", grants, "landlock_abi", host->landlock_abi, "sandboxes_user",
+	return json_pack("{s:o s:i s:b s:I s:I s:I s:I}", "grants", grants, "landlock_abi", host->landlock_abi,
+			 "direct_mode", host->direct_mode, "sandboxes_user",
 			 (json_int_t)host->sandboxes_user, "sandboxes_user_max", (json_int_t)host->sandboxes_user_max,
 			 "sandboxes_all", (json_int_t)host->sandboxes_all, "sandboxes_all_max",
 			 (json_int_t)host->sandboxes_all_max);
@@ -273,6 +274,8 @@ static void print_human(const struct check *check, const json_t *out)
 		key = json_object_iter_key(walk);
 		(void)printf("%-13s %-12s %s\n", i == 0 ? "host" : "", key, json_string_value(json_object_iter_value(walk)));
 	}
+	if (check->host.direct_mode != 0)
+		(void)printf("%-13s direct: sandboxes have no user namespace of their own\n", "mode");
 	(void)printf("%-13s %u of yours, %u in all (quotas are not checked)\n", "sandboxes", check->host.sandboxes_user,
 		     check->host.sandboxes_all);
 }

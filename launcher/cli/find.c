@@ -83,6 +83,7 @@ static void from_lease(const struct wire_lease *lease, struct state *state)
 	state->memory_mib = lease->memory_mib;
 	state->cid = lease->cid;
 	state->survive = (lease->flags & WIRE_SURVIVE) != 0;
+	state->direct = (lease->flags & WIRE_DIRECT) != 0;
 	state->started = (int64_t)(lease->started_ns / 1000000000u);
 	for (size_t i = 0; i < lease->nic_count && at < sizeof(state->networks); i++)
 		at += (size_t)snprintf(state->networks + at, sizeof(state->networks) - at, "%s%s", i > 0 ? "," : "",

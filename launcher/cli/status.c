@@ -47,6 +47,8 @@ static void print_state(const struct state *state, const char *stage)
 	line("networks", state->networks);
 	if (state->cid != 0)
 		number("vsock CID", state->cid);
+	if (state->direct)
+		line("mode", "direct: it has no user namespace of its own");
 	line("survive", state->survive ? "yes" : "no");
 	line("started", when);
 	number("init pid", state->init_pid);

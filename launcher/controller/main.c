@@ -151,6 +151,7 @@ static void describe(struct state *state, const struct guest *guest)
 	state->memory_mib = lease->memory_mib;
 	state->cid = lease->cid;
 	state->survive = (lease->flags & WIRE_SURVIVE) != 0;
+	state->direct = (lease->flags & WIRE_DIRECT) != 0;
 	if (guest->receipt != NULL) {
 		state->vmm_pid = guest->receipt->vmm.seen ? guest->receipt->vmm.pid : 0;
 		(void)snprintf(state->accel, sizeof(state->accel), "%s", guest->receipt->accel);

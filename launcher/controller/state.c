@@ -31,12 +31,12 @@ bool state_uuid_ok(const char *s)
 
 json_t *state_to_json(const struct state *s)
 {
-	return json_pack("{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s:I s:I s:i s:s}", "version",
+	return json_pack("{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s:b s:I s:I s:i s:s}", "version",
 			 STATE_VERSION, "uuid", s->uuid, "name", s->name, "status", state_status_text(s->status),
 			 "hypervisor", s->hypervisor, "accel", s->accel, "networks", s->networks, "controller_pid",
 			 s->controller_pid, "init_pid", s->init_pid, "vmm_pid", s->vmm_pid, "uid", (json_int_t)s->uid, "gid",
 			 (json_int_t)s->gid, "vcpus", (json_int_t)s->vcpus, "memory_mib", (json_int_t)s->memory_mib, "cid",
-			 (json_int_t)s->cid, "survive", s->survive, "started", (json_int_t)s->started, "ended",
+			 (json_int_t)s->cid, "survive", s->survive, "direct", s->direct, "started", (json_int_t)s->started, "ended",
 			 (json_int_t)s->ended, "exit_status", s->exit_status, "reason", s->reason);
 }
 
@@ -51,13 +51,13 @@ int state_from_json(const json_t *json, struct state *ret)
 	const char *uuid, *name, *status, *hypervisor, *accel, *networks, *reason;
 	json_int_t uid, gid, vcpus, memory, cid, started, ended;
 	struct state s = { 0 };
-	int version, survive;
+	int version, survive, direct = 0;
 	json_t *unconst = json_incref((json_t *)(uintptr_t)json);
-	int bad = json_unpack(unconst, "{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s:I s:I s:i s:s}",
+	int bad = json_unpack(unconst, "{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s?:b s:I s:I s:i s:s}",
 			      "version", &version, "uuid", &uuid, "name", &name, "status", &status, "hypervisor",
 			      &hypervisor, "accel", &accel, "networks", &networks, "controller_pid", &s.controller_pid,
 			      "init_pid", &s.init_pid, "vmm_pid", &s.vmm_pid, "uid", &uid, "gid", &gid, "vcpus", &vcpus,
-			      "memory_mib", &memory, "cid", &cid, "survive", &survive, "started", &started, "ended", &ended,
+			      "memory_mib", &memory, "cid", &cid, "survive", &survive, "direct", &direct, "started", &started, "ended", &ended,
 			      "exit_status", &s.exit_status, "reason", &reason);
 
 	json_decref(unconst);
@@ -76,6 +76,7 @@ int state_from_json(const json_t *json, struct state *ret)
 	s.memory_mib = (uint32_t)memory;
 	s.cid = (uint32_t)cid;
 	s.survive = survive != 0;
+	s.direct = direct != 0;
 	s.started = started;
 	s.ended = ended;
 	*ret = s;

@@ -28,6 +28,7 @@ struct state {
 	pid_t controller_pid, init_pid, vmm_pid;
 	uint32_t uid, gid, vcpus, memory_mib, cid;
 	bool survive;
+	bool direct; /* the host's user namespace: direct mode */
 	int64_t started, ended; /* seconds since 1970; 0: not yet */
 	int exit_status;        /* enum postern_exit, once ended */
 	char reason[256];       /* how it ended */

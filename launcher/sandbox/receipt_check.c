@@ -12,6 +12,7 @@
 
 #define TEXT 160
 #define SECCOMP_FILTERING 2
+#define HOST_MAP "0 0 4294967295" /* of ids, in the user namespace that the host began with */
 #define FILTERS_MIN 3     /* the spawner's, which is inherited; the base filter; the VMM's or init's own */
 #define LANDLOCK_NEWEST 6 /* what postern-init makes use of: 6 keeps signals and abstract sockets inside */
 /* What broker/spawner/drop.c sets; a host with lower limits of its own keeps them. */
@@ -129,6 +130,21 @@ static void check_label(struct receipt *receipt)
 			    "%s", found[0] != '\0' ? found : "none");
 }
 
+/* Direct mode: X is one of the host's own ids, in the host's own user namespace. That is less, and is shown as less. */
+static bool direct_mode(const struct receipt *receipt)
+{
+	return (receipt->lease.flags & WIRE_DIRECT) != 0;
+}
+
+static void check_host_user_namespace(struct receipt *receipt, const struct wire_fact_ns *ns, uint64_t own)
+{
+	bool ok = ns->vmm != 0 && ns->vmm == ns->init && ns->vmm == own;
+
+	receipt_row(receipt, FIELD_NS_USER, ok ? RECEIPT_ABSENT : RECEIPT_WRONG, "init's, ours",
+		    ok ? "the host's: direct mode" : "%llu, init's %llu, ours %llu", (unsigned long long)ns->vmm,
+		    (unsigned long long)ns->init, (unsigned long long)own);
+}
+
 static uint64_t own_namespace(pid_t self, const char *kind)
 {
 	char path[64];
@@ -152,6 +168,10 @@ static void check_namespaces(struct receipt *receipt, pid_t self)
 
 		if (time && ns->vmm == 0 && ns->init == 0) {
 			receipt_row(receipt, FIELD_NS_TIME, RECEIPT_ABSENT, "init's", "this kernel has none");
+			continue;
+		}
+		if (i == 0 && direct_mode(receipt)) {
+			check_host_user_namespace(receipt, ns, own);
 			continue;
 		}
 		(void)snprintf(expected, sizeof(expected), time ? "init's" : "init's, not ours%s",
@@ -244,6 +264,13 @@ static void check_maps(struct receipt *receipt, enum receipt_field field, const 
 	char uid[64], gid[64], expected[TEXT], kvm[64] = "";
 	struct stat st;
 
+	if (direct_mode(receipt)) {
+		receipt_row(receipt, field,
+			    good_if(strcmp(view->uid_map, HOST_MAP) == 0 && strcmp(view->gid_map, HOST_MAP) == 0),
+			    "the host's: uid " HOST_MAP "; gid " HOST_MAP, "uid %.60s; gid %.60s", view->uid_map,
+			    view->gid_map);
+		return;
+	}
 	if (lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_GROUP && stat("/dev/kvm", &st) == 0)
 		(void)snprintf(kvm, sizeof(kvm), ", %u %u 1", st.st_gid, st.st_gid);
 	(void)snprintf(uid, sizeof(uid), "%u %u 1", lease->uid, lease->uid);
