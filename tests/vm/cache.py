@@ -14,6 +14,7 @@ import fcntl
 import glob
 import gzip
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -61,6 +62,10 @@ def run(*argv, **more):
 
 def key_of(*parts):
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def recipe(*functions):
+    return "".join(inspect.getsource(function) for function in functions)
 
 
 def read(path):
@@ -173,7 +178,7 @@ def kernel(version):
     if version not in KERNELS:
         raise Trouble("no kernel %s here; there are %s" % (version, ", ".join(KERNELS)))
     init = read(os.path.join(HERE, "guest/initramfs"))
-    return layer("kernel", version + "-" + key_of(init, *BOOT_MODULES), lambda work: make_kernel(work, KERNELS[version], init))
+    return layer("kernel", version + "-" + key_of(init, recipe(make_kernel, make_initramfs), *BOOT_MODULES), lambda work: make_kernel(work, KERNELS[version], init))
 
 
 def make_kernel(work, suite, init):
@@ -259,9 +264,9 @@ def guest_files():
 
 def image():
     """Path of the root image."""
-    base_key = key_of(RELEASE, *PACKAGES, *LEFT_OUT)
+    base_key = key_of(RELEASE, recipe(make_base), *PACKAGES, *LEFT_OUT)
     files = policy_files() + guest_files()
-    key = key_of(base_key, repr(USERS), str(IMAGE_MIB), *(os.path.basename(path) + "\0" + read(path) for path in files))
+    key = key_of(base_key, recipe(make_image), repr(USERS), str(IMAGE_MIB), *(os.path.basename(path) + "\0" + read(path) for path in files))
     if not os.path.isdir(os.path.join(CACHE, "image-" + key)):
         base = layer("base", base_key, make_base)
         layer("image", key, lambda work: make_image(work, os.path.join(base, "tree")))
@@ -271,6 +276,7 @@ def image():
 def make_image(work, base):
     tree = os.path.join(work, "tree")
     run("cp", "-a", "--reflink=auto", base, tree)
+    run("chroot", tree, "groupadd", "-f", "-r", "kvm")  # udev's package makes it elsewhere
     for name, number, group in USERS:
         person = number >= 64810
         run("chroot", tree, "groupadd", "-g", str(number), name)
@@ -291,12 +297,13 @@ def make_image(work, base):
         f.write(text)
     with open(os.path.join(tree, "etc/hostname"), "w", encoding="ascii") as f:
         f.write("vmtest\n")
-    names = []
+    names = [os.path.basename(path) for path in policy_files()]
     for path in policy_files():
-        shutil.copy(path, os.path.join(tree, "root"))
-        names.append(os.path.join("/root", os.path.basename(path)))
-    say("policy: " + " ".join(os.path.basename(name) for name in names))
+        shutil.copy(path, tree)
+    say("policy: " + " ".join(names))
     run("chroot", tree, "semodule", "-n", "-i", *names)
+    for name in names:
+        os.unlink(os.path.join(tree, name))
     # The tree's own setfiles, since compiled contexts of another release are not readable to the host's. It writes through
     # /proc/self/fd, so it gets a /proc, in a mount namespace that ends with it.
     run("unshare", "--mount", "sh", "-c", "mount -t proc proc \"$1/proc\" && exec chroot \"$1\" setfiles -F -e /proc "
