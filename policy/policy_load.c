@@ -197,6 +197,29 @@ static int load_kvm(struct loader *l, json_t *value, void *out)
 	return load_fail(l, "must be one of auto, fd, node, group");
 }
 
+/* After "required", which may say the same of labels and must not say the opposite. */
+static int load_labels(struct loader *l, json_t *value, void *out)
+{
+	static const char *const names[] = { "prefer", "require", "forbid" };
+	const char *name = load_string(l, value);
+	struct policy *p = out;
+	size_t i = 0;
+
+	_Static_assert(POLICY_LABELS_FORBID + 1 == ARRAY_SIZE(names), "a name for every way");
+	if (name == NULL)
+		return -EINVAL;
+	while (i < ARRAY_SIZE(names) && strcmp(names[i], name) != 0)
+		i++;
+	if (i == ARRAY_SIZE(names))
+		return load_fail(l, "must be one of prefer, require, forbid");
+	p->labels = (enum policy_labels)i;
+	if (p->labels == POLICY_LABELS_REQUIRE)
+		p->required |= 1u << WIRE_GRANT_LABEL;
+	if (p->labels == POLICY_LABELS_FORBID && (p->required & 1u << WIRE_GRANT_LABEL) != 0)
+		return load_fail(l, "must not be \"forbid\" when \"required\" has \"label\"");
+	return 0;
+}
+
 static int load_limits(struct loader *l, json_t *value, void *out)
 {
 	static const struct field fields[] = {
@@ -243,6 +266,7 @@ static const struct field top[] = {
 	TAKES_PART("quota", load_quota, struct policy, quota),
 	TAKES_PART("required", load_required, struct policy, required),
 	TAKES_PART("kvm", load_kvm, struct policy, kvm),
+	TAKES("labels", load_labels),
 	TAKES_PART("limits", load_limits, struct policy, limits),
 	TAKES("timeouts", load_timeouts),
 	TAKES("sessions", load_sessions),

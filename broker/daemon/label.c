@@ -3,12 +3,13 @@
 #include "label.h"
 
 #include <errno.h>
-#include <selinux/context.h>
-#include <selinux/selinux.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "common/wire.h"
+#include "common/cleanup.h"
+#include "common/label_text.h"
 #include "random.h"
 
 /* Pairs are numbered so that all of the first n categories come first: low + high * (high - 1) / 2. */
@@ -88,44 +89,23 @@ uint32_t label_adopt(struct label_pool *pool, const char *label)
 
 int label_context(const struct label_pool *pool, const char *type, uint32_t pair, char *out, size_t size)
 {
+	char range[32];
 	uint32_t low, high;
-	int n;
 
 	label_categories(pair, &low, &high);
-	n = snprintf(out, size, "%s:%s:%s:s0:c%u,c%u", pool->user, pool->role, type, low, high);
-	return n > 0 && (size_t)n < size ? 0 : -ENAMETOOLONG;
-}
-
-/* libselinux parses our own context, once; everything later is our own small text. */
-static int learn(struct label_pool *pool, const char *own)
-{
-	context_t context = context_new(own);
-	int r = -EINVAL;
-
-	if (context == NULL)
-		return -errno;
-	if (context_user_get(context) != NULL && context_role_get(context) != NULL &&
-	    wire_set_chars(pool->user, sizeof(pool->user), context_user_get(context)) == 0 &&
-	    wire_set_chars(pool->role, sizeof(pool->role), context_role_get(context)) == 0)
-		r = 0;
-	context_free(context);
-	return r;
+	(void)snprintf(range, sizeof(range), "s0:c%u,c%u", low, high);
+	return label_text(pool->own, NULL, type, range, out, size);
 }
 
 int label_open(struct label_pool *pool)
 {
-	char example[128];
-	char *own = NULL;
-	int r;
+	char example[LABEL_TEXT_MAX];
+	cleanup_fd int fd = open("/proc/self/attr/current", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, pool->own, sizeof(pool->own) - 1);
 
-	if (getcon_raw(&own) < 0)
+	if (n < 0)
 		return -errno;
-	r = learn(pool, own);
-	freecon(own);
-	if (r < 0)
-		return r;
-	r = label_context(pool, LABEL_TYPE_DEFAULT, 0, example, sizeof(example));
-	if (r < 0)
-		return r;
-	return security_check_context_raw(example) < 0 ? -errno : 0;
+	pool->own[n] = '\0';
+	pool->own[strcspn(pool->own, "\n")] = '\0';
+	return label_context(pool, LABEL_TYPE_DEFAULT, 0, example, sizeof(example));
 }

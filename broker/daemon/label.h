@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/label_text.h"
+
 #define LABEL_CATEGORIES 1024u
 #define LABEL_PAIRS (LABEL_CATEGORIES * (LABEL_CATEGORIES - 1) / 2)
 #define LABEL_NONE UINT32_MAX
@@ -17,12 +19,11 @@
 struct label_pool {
 	uint32_t categories; /* c0 to c<categories - 1>; LABEL_CATEGORIES but for tests */
 	uint32_t used_count;
-	char user[64], role[64];
+	char own[LABEL_TEXT_MAX]; /* our own label: user and role of all others */
 	uint8_t used[(LABEL_PAIRS + 7) / 8];
 };
 
-/* Learn user and role from our own context and check that the loaded policy knows the default type with a pair of
- * categories. Needs selinuxfs: before the syscall filter. -errno when this host cannot label. */
+/* Learn our own label. -errno when there is none; whether the policy knows the VMMs' types, start has asked it. */
 int label_open(struct label_pool *pool);
 
 /* Take a free pair. -ENOSPC when there is none. */
@@ -35,5 +36,5 @@ uint32_t label_adopt(struct label_pool *pool, const char *label);
 /* The two categories of a pair, low < high. Pure. */
 void label_categories(uint32_t pair, uint32_t *ret_low, uint32_t *ret_high);
 
-/* user:role:type:s0:cA,cB into out. -ENAMETOOLONG. Pure. */
+/* user:role:type:s0:cA,cB into out. -EINVAL: our own label is none; -ENAMETOOLONG. Pure. */
 int label_context(const struct label_pool *pool, const char *type, uint32_t pair, char *out, size_t size);

@@ -188,22 +188,11 @@ static int lease_capacity(const struct policy *policy, size_t *ret)
 	return 0;
 }
 
-/* Labels are real or absent: on an enforcing host that cannot label there is no broker, and hence no VMM. */
-static int prepare_labels(struct host_table *host, struct label_pool *labels)
+/* Start has decided whether there are labels; that there is then no way to make one is the end. */
+static int prepare_labels(const struct host_table *host, struct label_pool *labels)
 {
-	int r;
-
 	labels->categories = LABEL_CATEGORIES;
-	if (host->selinux == 0 || !wire_outcome_ok(host->outcomes[WIRE_GRANT_LABEL]))
-		return 0;
-	r = label_open(labels);
-	if (r < 0 && host->selinux == 2)
-		return r;
-	if (r < 0) {
-		log_warn("no labels: the SELinux policy does not know %s: %s", LABEL_TYPE_DEFAULT, strerror(-r));
-		host->outcomes[WIRE_GRANT_LABEL] = WIRE_BY_FAILED;
-	}
-	return 0;
+	return wire_outcome_ok(host->outcomes[WIRE_GRANT_LABEL]) ? label_open(labels) : 0;
 }
 
 static int give_up(const char *what, int error, const char *remedy)
@@ -234,8 +223,7 @@ static int start(struct server *server, struct policy *policy, struct label_pool
 			       "postern-start and postern-broker must be of the same version");
 	r = prepare_labels(&host, labels);
 	if (r < 0)
-		return give_up("SELinux is enforcing and knows no type " LABEL_TYPE_DEFAULT, r,
-			       "install Postern's SELinux module");
+		return give_up("our own SELinux label", r, "see docs/selinux.md");
 	r = lease_capacity(policy, &capacity);
 	if (r < 0)
 		return give_up("RLIMIT_NOFILE is too low", r,

@@ -18,6 +18,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "label.h"
 
 #define CLIENT_BACKLOG 128
 #define RENDEZVOUS_BACKLOG 4
@@ -206,8 +207,12 @@ int runtime_listen(struct start *s)
 
 	if (r != 0)
 		return r < 0 ? r : 0;
-	return runtime_socket(s->runtime, "broker.sock", s->policy.socket_mode, s->policy.socket_gid, CLIENT_BACKLOG,
-			      &s->listen);
+	/* The broker's from the first moment: what clients must be able to connect to is the broker alone. */
+	r = label_next_sockets(s, LABEL_BROKER_TYPE);
+	if (r == 0)
+		r = runtime_socket(s->runtime, "broker.sock", s->policy.socket_mode, s->policy.socket_gid, CLIENT_BACKLOG,
+				   &s->listen);
+	return r < 0 ? r : label_next_sockets(s, NULL);
 }
 
 void runtime_clean(struct start *s)

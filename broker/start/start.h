@@ -29,7 +29,7 @@ struct start {
 	struct policy policy;
 	struct spawn_table table; /* becomes P_TABLE; its host part also BROKER_FD_HOST */
 	char tag[TAG_BYTES];      /* from the runtime directory's path: names cgroups, its first eight interfaces */
-	char label[LABEL_TEXT_MAX * 2]; /* our own, when SELinux is on */
+	char label[LABEL_TEXT_MAX]; /* our own, when SELinux is on */
 	int policy_fd, host_fd;
 	int runtime, private_dir, broker_dir; /* directories */
 	int listen, broker_rendezvous, spawner_rendezvous;

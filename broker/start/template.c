@@ -24,6 +24,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "label.h"
 
 static int fail(const char *what)
 {
@@ -34,10 +35,14 @@ static int fail(const char *what)
 }
 
 /* Attached over the working directory, our private one, which only this mount namespace then sees so. */
-static int mount_root(int *ret_root)
+static int mount_root(const struct start *s, int *ret_root)
 {
 	cleanup_fd int fs = fsopen("tmpfs", FSOPEN_CLOEXEC), root = -1;
+	char label[LABEL_TEXT_MAX];
 
+	if (label_wanted(s) && (label_file(s, LABEL_ROOT_TYPE, label, sizeof(label)) < 0 || fs < 0 ||
+				fsconfig(fs, FSCONFIG_SET_STRING, "rootcontext", label, 0) < 0))
+		return fail("label of the tmpfs");
 	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
 	    fsconfig(fs, FSCONFIG_SET_STRING, "size", "256k", 0) < 0 ||
 	    fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "256", 0) < 0 ||
@@ -50,25 +55,45 @@ static int mount_root(int *ret_root)
 	return 0;
 }
 
+/* The label is that of the host's node, which a tmpfs would not give it. */
+static int make_node(const struct start *s, int root, const char *path, const char *type, mode_t mode, dev_t device)
+{
+	int r = label_next_files(s, type);
+
+	if (r < 0)
+		return r;
+	if (mknodat(root, path, S_IFCHR | mode, device) < 0)
+		return fail(path);
+	return label_next_files(s, NULL);
+}
+
+/* Open to all here, and here is only inside sandboxes, where who is not granted it finds it covered. With the group
+ * strategy it is the host's own rule: root and the group. */
+static int make_kvm(const struct start *s, int root)
+{
+	bool group = s->table.kvm_gid != WIRE_UID_NONE;
+	int r = make_node(s, root, "dev/kvm", "kvm_device_t", group ? 0660 : 0666, makedev(10, 232));
+	cleanup_fd int kvm = -1;
+
+	if (r < 0 || !group)
+		return r;
+	kvm = openat(root, "dev/kvm", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return kvm < 0 || fchownat(kvm, "", 0, s->table.kvm_gid, AT_EMPTY_PATH) < 0 ? fail("/dev/kvm") : 0;
+}
+
 /* Nodes of our own rather than binds of the host's: their modes are ours, and tun is not among them. */
 static int make_nodes(const struct start *s, int root)
 {
-	bool group = s->table.kvm_gid != WIRE_UID_NONE;
-	cleanup_fd int kvm = -1;
+	int r;
 
-	if (mkdirat(root, "dev", 0755) < 0 || mknodat(root, "dev/null", S_IFCHR | 0666, makedev(1, 3)) < 0 ||
-	    mknodat(root, "dev/urandom", S_IFCHR | 0444, makedev(1, 9)) < 0 || mknodat(root, "dev/none", S_IFREG, 0) < 0)
-		return fail("device nodes");
-	if (s->table.host.kvm_strategies == 0)
-		return 0;
-	/* Open to all here, and here is only inside sandboxes, where who is not granted it finds it covered. With the
-	 * group strategy it is the host's own rule: root and the group. */
-	if (mknodat(root, "dev/kvm", S_IFCHR | (group ? 0660 : 0666), makedev(10, 232)) < 0)
-		return fail("/dev/kvm");
-	if (!group)
-		return 0;
-	kvm = openat(root, "dev/kvm", O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return kvm < 0 || fchownat(kvm, "", 0, s->table.kvm_gid, AT_EMPTY_PATH) < 0 ? fail("/dev/kvm") : 0;
+	if (mkdirat(root, "dev", 0755) < 0 || mknodat(root, "dev/none", S_IFREG, 0) < 0)
+		return fail("/dev");
+	r = make_node(s, root, "dev/null", "null_device_t", 0666, makedev(1, 3));
+	if (r == 0)
+		r = make_node(s, root, "dev/urandom", "urandom_device_t", 0444, makedev(1, 9));
+	if (r == 0 && s->table.host.kvm_strategies != 0)
+		r = make_kvm(s, root);
+	return r;
 }
 
 /* Bind from (a path of root's) at to below root, with everything mounted under it, read-only and without privilege. */
@@ -213,7 +238,7 @@ int template_enter(const struct start *s)
 	if (fchdir(s->private_dir) < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail("mount namespace");
 	(void)umask(0);
-	r = mount_root(&root);
+	r = mount_root(s, &root);
 	if (r == 0)
 		r = make_nodes(s, root);
 	if (r == 0)

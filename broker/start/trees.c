@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "label.h"
 
 static int set(int fs, const char *key, const char *value)
 {
@@ -45,16 +46,26 @@ static int make_private(struct start *s)
 {
 	struct mount_attr read_only = { .attr_set = MOUNT_ATTR_RDONLY };
 	cleanup_fd int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	char label[LABEL_TEXT_MAX];
 	mode_t before;
 	int r = fs < 0 ? -errno : set(fs, "mode", "0711");
 
+	if (r == 0 && label_wanted(s))
+		r = label_file(s, LABEL_ROOT_TYPE, label, sizeof(label));
+	if (r == 0 && label_wanted(s))
+		r = set(fs, "rootcontext", label);
 	if (r == 0)
 		r = mounted(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, &s->p[P_PRIVATE]);
+	if (r < 0)
+		return r;
+	r = label_next_files(s, "tun_tap_device_t");
 	if (r < 0)
 		return r;
 	before = umask(0);
 	r = mknodat(s->p[P_PRIVATE], "tun", S_IFCHR | 0666, makedev(10, 200)) < 0 ? -errno : 0;
 	(void)umask(before);
+	if (r == 0)
+		r = label_next_files(s, NULL);
 	if (r < 0)
 		return r;
 	return mount_setattr(s->p[P_PRIVATE], "", AT_EMPTY_PATH, &read_only, sizeof(read_only)) < 0 ? -errno : 0;

@@ -50,8 +50,7 @@ void fixture_prepare(struct fixture *fx)
 	fx->host = (struct host_table){ .magic = TABLE_MAGIC, .size = sizeof(fx->host), .boot_id = 77 };
 	memset(fx->host.outcomes, WIRE_BY_GRANTED, sizeof(fx->host.outcomes));
 	fx->labels.categories = LABEL_CATEGORIES;
-	strcpy(fx->labels.user, "system_u");
-	strcpy(fx->labels.role, "system_r");
+	strcpy(fx->labels.own, "system_u:system_r:postern_t:s0");
 	strcpy(fx->dir, "/tmp/postern-unit-XXXXXX");
 	assert_non_null(mkdtemp(fx->dir));
 	fx->dirfd = open(fx->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -17,8 +17,7 @@ static struct label_pool *new_pool(uint32_t categories)
 
 	assert_non_null(pool);
 	pool->categories = categories;
-	strcpy(pool->user, "system_u");
-	strcpy(pool->role, "system_r");
+	strcpy(pool->own, "system_u:system_r:postern_t:s0");
 	return pool;
 }
 
