@@ -25,7 +25,9 @@ struct receipt_view {
 	char cgroup[256];
 	char uid_map[128], gid_map[128];
 	uint32_t threads, threads_filtered;
-	uint64_t memory_max, pids_max; /* of its cgroup; RECEIPT_UNKNOWN when no file says so, UINT64_MAX - 1 for "max" */
+	/* Of its cgroup: bytes, tasks, bytes, percent of a CPU, weight. RECEIPT_UNKNOWN when no file says so, UINT64_MAX - 1
+	 * for "max". */
+	uint64_t memory_max, pids_max, swap_max, cpu_max, io_weight;
 };
 #define RECEIPT_UNKNOWN UINT64_MAX
 #define RECEIPT_UNLIMITED (UINT64_MAX - 1)

@@ -290,36 +290,50 @@ static void check_cgroup(struct receipt *receipt, enum receipt_field field, cons
 		receipt_row(receipt, field, good_if(strcmp(view->cgroup, wanted) == 0), wanted, "%s", view->cgroup);
 }
 
-/* wanted 0: the lease sets none. Memory may be rounded down to whole pages by the kernel. */
-static void check_limit(struct receipt *receipt, enum receipt_field field, uint64_t found, uint64_t wanted)
+/* limited false: the lease sets none. Memory may be rounded down to whole pages by the kernel. */
+static void check_limit(struct receipt *receipt, enum receipt_field field, uint64_t found, bool limited, uint64_t wanted)
 {
 	unsigned outcome = receipt->lease.grants[WIRE_GRANT_CGROUP];
 	char expected[TEXT];
 
-	(void)snprintf(expected, sizeof(expected), wanted != 0 ? "%llu" : "no limit asked for", (unsigned long long)wanted);
-	if (outcome != WIRE_BY_BY_CGROUP2 && outcome != WIRE_BY_BY_CGROUP1)
+	(void)snprintf(expected, sizeof(expected), limited ? "%llu" : "no limit asked for", (unsigned long long)wanted);
+	if (outcome != WIRE_BY_BY_CGROUP2 && outcome != WIRE_BY_BY_CGROUP1 && outcome != WIRE_BY_PARTIAL)
 		receipt_row(receipt, field, RECEIPT_ABSENT, expected, "no cgroup controller: %s",
 			    wire_outcome_text(outcome));
 	else if (found == RECEIPT_UNKNOWN)
-		receipt_row(receipt, field, RECEIPT_ABSENT, expected, "the cgroup's files are not visible to you");
+		receipt_row(receipt, field, limited ? RECEIPT_ABSENT : RECEIPT_INFO, expected,
+			    "not set: this host has no controller for it, or hides its file from you");
 	else if (found == RECEIPT_UNLIMITED)
-		receipt_row(receipt, field, wanted == 0 ? RECEIPT_INFO : RECEIPT_WRONG, expected, "unlimited");
+		receipt_row(receipt, field, limited ? RECEIPT_WRONG : RECEIPT_INFO, expected, "unlimited");
 	else
-		receipt_row(receipt, field, wanted == 0 ? RECEIPT_INFO : good_if(found == wanted), expected, "%llu",
+		receipt_row(receipt, field, limited ? good_if(found == wanted) : RECEIPT_INFO, expected, "%llu",
 			    (unsigned long long)found);
+}
+
+static void check_limits(struct receipt *receipt, const struct receipt_view *vmm)
+{
+	const struct wire_limits *limits = &receipt->lease.limits[0];
+	/* No swap at all is what 0 means there; version 1 has it only together with memory. */
+	bool swap = limits->swap_mib > 0 || limits->memory_mib > 0;
+
+	check_limit(receipt, FIELD_OUT_VMM_MEMORY, vmm->memory_max, limits->memory_mib > 0,
+		    (uint64_t)limits->memory_mib << 20);
+	check_limit(receipt, FIELD_OUT_VMM_PIDS, vmm->pids_max, limits->pids > 0, limits->pids);
+	check_limit(receipt, FIELD_OUT_VMM_SWAP, vmm->swap_max, swap, (uint64_t)limits->swap_mib << 20);
+	check_limit(receipt, FIELD_OUT_VMM_CPU, vmm->cpu_max, limits->cpu_percent > 0, limits->cpu_percent);
+	check_limit(receipt, FIELD_OUT_VMM_IO, vmm->io_weight, limits->io_weight > 0, limits->io_weight);
 }
 
 /* /proc shows init, which has the same ids, and below it no VMM: that is not hiding, somebody lies. */
 static void missing(struct receipt *receipt)
 {
-	for (unsigned field = FIELD_OUT_VMM_UIDS; field <= FIELD_OUT_VMM_PIDS; field++)
+	for (unsigned field = FIELD_OUT_VMM_UIDS; field <= FIELD_OUT_VMM_IO; field++)
 		receipt_row(receipt, field, RECEIPT_WRONG, "a process below init", "/proc shows init, and no VMM below it");
 }
 
 static void check_outside(struct receipt *receipt)
 {
 	const struct receipt_view *vmm = &receipt->vmm, *init = &receipt->init;
-	const struct wire_limits *limits = &receipt->lease.limits[0];
 
 	if (vmm->seen) {
 		check_ids(receipt, FIELD_OUT_VMM_UIDS, &vmm->ids);
@@ -328,12 +342,11 @@ static void check_outside(struct receipt *receipt)
 			    "%u of %u filtered", vmm->threads_filtered, vmm->threads);
 		check_maps(receipt, FIELD_OUT_VMM_MAPS, vmm);
 		check_cgroup(receipt, FIELD_OUT_VMM_CGROUP, vmm);
-		check_limit(receipt, FIELD_OUT_VMM_MEMORY, vmm->memory_max, (uint64_t)limits->memory_mib << 20);
-		check_limit(receipt, FIELD_OUT_VMM_PIDS, vmm->pids_max, limits->pids);
+		check_limits(receipt, vmm);
 	} else if (init->seen) {
 		missing(receipt);
 	} else {
-		hidden(receipt, FIELD_OUT_VMM_UIDS, FIELD_OUT_VMM_PIDS);
+		hidden(receipt, FIELD_OUT_VMM_UIDS, FIELD_OUT_VMM_IO);
 	}
 	if (init->seen) {
 		check_ids(receipt, FIELD_OUT_INIT_UIDS, &init->ids);

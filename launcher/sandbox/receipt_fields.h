@@ -29,7 +29,10 @@
 						OUT_VMM_TASKS, "outside.vmm.tasks") X(OUT_VMM_MAPS, "outside.vmm.id_maps") \
 						X(OUT_VMM_CGROUP, "outside.vmm.cgroup") X(OUT_VMM_MEMORY, \
 											  "outside.vmm.memory_max") \
-							X(OUT_VMM_PIDS, "outside.vmm.pids_max") RECEIPT_IDS( \
+							X(OUT_VMM_PIDS, "outside.vmm.pids_max") \
+							X(OUT_VMM_SWAP, "outside.vmm.swap_max") \
+							X(OUT_VMM_CPU, "outside.vmm.cpu_max") \
+							X(OUT_VMM_IO, "outside.vmm.io_weight") RECEIPT_IDS( \
 								X, OUT_INIT, "outside.init") X(OUT_INIT_MAPS, \
 											       "outside.init.id_maps") \
 								X(OUT_INIT_CGROUP, "outside.init.cgroup") X( \

@@ -165,6 +165,9 @@ static json_t *json_of_view(const struct receipt_view *view)
 	json_object_set_new(o, "threads_filtered", from_number(view->threads_filtered));
 	json_object_set_new(o, "memory_max", from_number(view->memory_max));
 	json_object_set_new(o, "pids_max", from_number(view->pids_max));
+	json_object_set_new(o, "swap_max", from_number(view->swap_max));
+	json_object_set_new(o, "cpu_max", from_number(view->cpu_max));
+	json_object_set_new(o, "io_weight", from_number(view->io_weight));
 	return o;
 }
 
@@ -177,7 +180,10 @@ static bool load_view(const json_t *o, struct receipt_view *view)
 	    !to_number(json_object_get(o, "threads"), 0, UINT32_MAX, &threads) ||
 	    !to_number(json_object_get(o, "threads_filtered"), 0, UINT32_MAX, &filtered) ||
 	    !to_number(json_object_get(o, "memory_max"), 0, UINT64_MAX, &view->memory_max) ||
-	    !to_number(json_object_get(o, "pids_max"), 0, UINT64_MAX, &view->pids_max))
+	    !to_number(json_object_get(o, "pids_max"), 0, UINT64_MAX, &view->pids_max) ||
+	    !to_number(json_object_get(o, "swap_max"), 0, UINT64_MAX, &view->swap_max) ||
+	    !to_number(json_object_get(o, "cpu_max"), 0, UINT64_MAX, &view->cpu_max) ||
+	    !to_number(json_object_get(o, "io_weight"), 0, UINT64_MAX, &view->io_weight))
 		return false;
 	view->seen = json_is_true(json_object_get(o, "seen"));
 	view->pid = (pid_t)pid;
@@ -187,7 +193,7 @@ static bool load_view(const json_t *o, struct receipt_view *view)
 	return load_fact_ids(json_object_get(o, "ids"), &view->ids) &&
 	       to_chars(json_object_get(o, "cgroup"), view->cgroup, sizeof(view->cgroup)) &&
 	       to_chars(json_object_get(o, "uid_map"), view->uid_map, sizeof(view->uid_map)) &&
-	       to_chars(json_object_get(o, "gid_map"), view->gid_map, sizeof(view->gid_map)) && json_object_size(o) == 11;
+	       to_chars(json_object_get(o, "gid_map"), view->gid_map, sizeof(view->gid_map)) && json_object_size(o) == 14;
 }
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */

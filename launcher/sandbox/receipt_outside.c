@@ -190,6 +190,7 @@ static bool cgroup_path(const char *text, const char *controller, char *out, siz
 static uint64_t read_limit(const char *mount, const char *group, const char *file)
 {
 	char path[PATH_BYTES], text[64];
+	const char *at;
 	char *end;
 	uint64_t value;
 
@@ -198,8 +199,23 @@ static uint64_t read_limit(const char *mount, const char *group, const char *fil
 		return RECEIPT_UNKNOWN;
 	if (strncmp(text, "max", 3) == 0)
 		return RECEIPT_UNLIMITED;
-	value = strtoull(text, &end, 10);
-	return end != text ? value : RECEIPT_UNKNOWN;
+	at = strncmp(text, "default ", 8) == 0 ? text + 8 : text; /* io.weight */
+	value = strtoull(at, &end, 10);
+	if (*at == '-') /* version 1's cpu.cfs_quota_us */
+		return RECEIPT_UNLIMITED;
+	return end != at ? value : RECEIPT_UNKNOWN;
+}
+
+/* Of microseconds in a period of 100 ms, which is all that Postern sets. */
+static uint64_t cpu_percent(uint64_t quota)
+{
+	return quota >= RECEIPT_UNLIMITED ? quota : quota / 1000;
+}
+
+/* What version 1 limits is memory and swap together. */
+static uint64_t swap_alone(uint64_t both, uint64_t memory)
+{
+	return both >= RECEIPT_UNLIMITED || memory >= RECEIPT_UNLIMITED || both < memory ? RECEIPT_UNKNOWN : both - memory;
 }
 
 /* Version 2 where it has the controller, else version 1 at its usual place. */
@@ -207,20 +223,32 @@ static void read_cgroup(pid_t pid, struct receipt_view *view)
 {
 	char path[PATH_BYTES], text[STATUS_BYTES] = "", group[256] = "";
 
-	view->memory_max = RECEIPT_UNKNOWN;
-	view->pids_max = RECEIPT_UNKNOWN;
 	(void)snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
 	if (read_text(path, text, sizeof(text)) < 0)
 		return;
 	if (cgroup_path(text, "", view->cgroup, sizeof(view->cgroup))) {
 		view->memory_max = read_limit("/sys/fs/cgroup", view->cgroup, "memory.max");
 		view->pids_max = read_limit("/sys/fs/cgroup", view->cgroup, "pids.max");
+		view->swap_max = read_limit("/sys/fs/cgroup", view->cgroup, "memory.swap.max");
+		view->cpu_max = cpu_percent(read_limit("/sys/fs/cgroup", view->cgroup, "cpu.max"));
+		view->io_weight = read_limit("/sys/fs/cgroup", view->cgroup, "io.weight");
 	}
-	if (view->memory_max == RECEIPT_UNKNOWN && cgroup_path(text, "memory", group, sizeof(group)))
+	if (view->memory_max == RECEIPT_UNKNOWN && cgroup_path(text, "memory", group, sizeof(group))) {
 		view->memory_max = read_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
+		view->swap_max = swap_alone(read_limit("/sys/fs/cgroup/memory", group, "memory.memsw.limit_in_bytes"),
+					    view->memory_max);
+	}
+	if (view->cpu_max == RECEIPT_UNKNOWN && cgroup_path(text, "cpu", group, sizeof(group)))
+		view->cpu_max = cpu_percent(read_limit("/sys/fs/cgroup/cpu", group, "cpu.cfs_quota_us"));
 	if (view->pids_max == RECEIPT_UNKNOWN && cgroup_path(text, "pids", group, sizeof(group)))
 		view->pids_max = read_limit("/sys/fs/cgroup/pids", group, "pids.max");
 }
+
+static const struct receipt_view unseen = { .memory_max = RECEIPT_UNKNOWN,
+					    .pids_max = RECEIPT_UNKNOWN,
+					    .swap_max = RECEIPT_UNKNOWN,
+					    .cpu_max = RECEIPT_UNKNOWN,
+					    .io_weight = RECEIPT_UNKNOWN };
 
 /* 0 with seen false when the process is hidden or gone: that is a finding, not a failure. */
 static int read_view(pid_t pid, struct receipt_view *view)
@@ -229,7 +257,7 @@ static int read_view(pid_t pid, struct receipt_view *view)
 	uint32_t inner = 0;
 	int r;
 
-	*view = (struct receipt_view){ .memory_max = RECEIPT_UNKNOWN, .pids_max = RECEIPT_UNKNOWN };
+	*view = unseen;
 	(void)snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	r = read_text(path, status, sizeof(status));
 	if (r == -ENOENT || r == -ESRCH || r == -EACCES)
@@ -298,7 +326,7 @@ static pid_t find_vmm(pid_t init)
 
 int receipt_outside(const struct wire_lease *lease, struct receipt_view *ret_init, struct receipt_view *ret_vmm)
 {
-	struct receipt_view init, vmm = { .memory_max = RECEIPT_UNKNOWN, .pids_max = RECEIPT_UNKNOWN };
+	struct receipt_view init, vmm = unseen;
 	pid_t init_pid = (pid_t)lease->init_pid, vmm_pid;
 	int r;
 

@@ -5,7 +5,8 @@
  * openat, close, fstat, fcntl, exit; and for `self` those that ask who it is. Words of --append change what it does:
  *   ignore-powerdown   system_powerdown is acknowledged and nothing more
  *   crash              GUEST_PANICKED as soon as it runs
- *   exit=N             exits with N as soon as it runs */
+ *   exit=N             exits with N as soon as it runs
+ *   eat=N              takes N MiB of memory as soon as it runs, or as much of it as it gets */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -92,9 +94,22 @@ static bool told(const struct vmm *vmm, const char *word)
 	return vmm->append != NULL && strstr(vmm->append, word) != NULL;
 }
 
+/* One MiB after the other, written to: what is only mapped is not there. */
+static void eat(unsigned long mib)
+{
+	for (unsigned long i = 0; i < mib; i++) {
+		void *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			return;
+		memset(p, 1, 1 << 20);
+	}
+}
+
 static void run(struct vmm *vmm)
 {
 	const char *status = vmm->append != NULL ? strstr(vmm->append, "exit=") : NULL;
+	const char *memory = vmm->append != NULL ? strstr(vmm->append, "eat=") : NULL;
 
 	vmm->status = "running";
 	event("RESUME", "");
@@ -104,6 +119,8 @@ static void run(struct vmm *vmm)
 		event("GUEST_PANICKED", "\"action\":\"pause\"");
 		event("STOP", "");
 	}
+	if (memory != NULL)
+		eat(strtoul(memory + strlen("eat="), NULL, 10));
 	if (status != NULL)
 		exit((int)strtoul(status + strlen("exit="), NULL, 10) & 0xff);
 }

@@ -34,6 +34,9 @@ static void fill_view(struct receipt_view *view, pid_t pid, pid_t inner)
 	view->threads = view->threads_filtered = 1;
 	view->memory_max = 768ull << 20;
 	view->pids_max = 64;
+	view->swap_max = 0;
+	view->cpu_max = 150;
+	view->io_weight = 200;
 }
 
 static void fill_lease(struct wire_lease *lease)
@@ -59,6 +62,8 @@ static void fill_lease(struct wire_lease *lease)
 	lease->nics[1].queues = 1;
 	lease->limits[0].memory_mib = 768;
 	lease->limits[0].pids = 64;
+	lease->limits[0].cpu_percent = 150;
+	lease->limits[0].io_weight = 200;
 	lease->grants[WIRE_GRANT_KVM] = WIRE_BY_BY_FD;
 	lease->grants[WIRE_GRANT_TAP] = WIRE_BY_GRANTED;
 	lease->grants[WIRE_GRANT_VHOST_NET] = WIRE_BY_GRANTED;

@@ -82,6 +82,9 @@ static const struct flip flips[] = {
 	FLIP(vmm.cgroup[1], 0, "outside.vmm.cgroup"), FLIP(init.cgroup[1], 0, "outside.init.cgroup"),
 	FLIP(vmm.memory_max, RECEIPT_UNLIMITED, "outside.vmm.memory_max"), FLIP(vmm.memory_max, 1, "outside.vmm.memory_max"),
 	FLIP(vmm.pids_max, RECEIPT_UNLIMITED, "outside.vmm.pids_max"), FLIP(vmm.pids_max, 65, "outside.vmm.pids_max"),
+	FLIP(vmm.swap_max, RECEIPT_UNLIMITED, "outside.vmm.swap_max"), FLIP(vmm.swap_max, 4096, "outside.vmm.swap_max"),
+	FLIP(vmm.cpu_max, RECEIPT_UNLIMITED, "outside.vmm.cpu_max"), FLIP(vmm.cpu_max, 151, "outside.vmm.cpu_max"),
+	FLIP(vmm.io_weight, 100, "outside.vmm.io_weight"),
 	/* the lease is half of the comparison */
 	FLIP(lease.uid, 1000, "vmm.uids"), FLIP(lease.gid, 1000, "vmm.gids"), FLIP(lease.nic_count, 1, "vmm.descriptors.given"),
 	FLIP(lease.nics[0].vhost, 0, "vmm.descriptors.given"), FLIP(lease.nics[1].queues, 2, "vmm.descriptors.given"),
@@ -271,7 +274,7 @@ static void absent(void **state)
 			hidden++;
 		}
 	}
-	assert_int_equal(hidden, 11 + 5 + 11 + 2);
+	assert_int_equal(hidden, 11 + 8 + 11 + 2);
 }
 
 /* One that /proc shows without the other is not hidden. */
