@@ -183,6 +183,15 @@ class Installed(harness.Host):
         return links_of("/proc/%d/fd/%d" % (self.spawner, harness.P_FIRST + harness.P_SWITCH))
 
 
+def enter(path):
+    """setns(2), which Python has only from 3.12 on."""
+    import ctypes
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0) != 0:
+        raise OSError(ctypes.get_errno(), "setns " + path)
+    os.close(fd)
+
+
 def links_of(net):
     """Interfaces of a network namespace, asked by a child that enters it: `ip` would change its domain, and may not."""
     import json
@@ -190,7 +199,7 @@ def links_of(net):
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            os.setns(os.open(net, os.O_RDONLY), 0)
+            enter(net)
             os.write(write, json.dumps(netlink_links()).encode())
         os._exit(0)
     os.close(write)
