@@ -62,7 +62,7 @@ enum p_fd {
 	 | 1ull << CAP_SETGID     /* a child's gid and groups */ \
 	 | 1ull << CAP_SETPCAP    /* a child's securebits and bounding set */ \
 	 | 1ull << CAP_NET_ADMIN  /* taps, ports, filters in the switch */ \
-	 | 1ull << CAP_KILL)      /* S_KILL: init has another uid */
+	 | 1ull << CAP_KILL)      /* S_KILL without cgroup version 2: init has another uid */
 /* clang-format on */
 
 #define TABLE_MAGIC 0x504f5354u /* "POST" */

@@ -15,13 +15,12 @@
 
 #define BIT(cap) (1ull << (cap))
 
-/* What is left of P's capabilities, and why. */
+/* What is left of P's capabilities, and why. Not CAP_KILL: the owner of a sandbox's user namespace may kill in it. */
 /* clang-format off */
 static const uint64_t kept_in_p = BIT(CAP_SYS_ADMIN)    /* setns into the switch; the child's map is written as its owner */
 				  | BIT(CAP_SETUID)     /* uid maps; setfsuid for a tap's sender */
 				  | BIT(CAP_SETGID)     /* gid maps */
 				  | BIT(CAP_NET_ADMIN)  /* taps, ports, filters in the switch namespace */
-				  | BIT(CAP_KILL)       /* S_KILL: init has another uid */
 				  | BIT(CAP_SYS_PTRACE); /* to see a not dumpable child in the procfs that hides others' */
 /* clang-format on */
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -30,10 +31,22 @@ FIRST_UID, UID_COUNT = 0x71000000, 0x10000
 SLOTS = 16
 P_FIRST = 8    # broker/inherit.h: SPAWNER_FD_P_FIRST
 P_SWITCH = 2   # ... and the switch namespace's place after it
+P_IDS_LOCK = 12
 # For builds with sanitizers: an error ends the process, so that some case notices. Leaks are the unit tests' business: to
 # look for them at exit one must be able to trace oneself, which none of these programs allows.
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 CAP_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+def _argument(name):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
+
+
+# Whether the spawner's capabilities count in a user namespace or on the host. Every suite runs in both modes; a case that is
+# about the difference asks DIRECT and asserts what is true there.
+MODE = next((a[len("--mode="):] for a in sys.argv if a.startswith("--mode=")),
+            os.environ.get("POSTERN_TEST_MODE") or "namespace")
+DIRECT = {"namespace": False, "direct": True}[MODE]
 
 
 def exits():
@@ -175,6 +188,7 @@ class Host:
                                      os.path.join(ROOT, "build"))
         self.fault = fault
         self.starter = None
+        self.without = -1  # a capability that the spawner of a fault-injection build does without
         self.leases = []
         self._claim_slot()
         self._choose_places()
@@ -283,7 +297,7 @@ class Host:
         names = list(hypervisors)
         return {
             "version": 1,
-            "daemon": {"user": BROKER_UID, "spawn_user": SPAWN_UID, "socket_mode": "0666"},
+            "daemon": {"user": BROKER_UID, "spawn_user": SPAWN_UID, "socket_mode": "0666", "mode": MODE},
             "ids": {"first": self.first_uid, "count": UID_COUNT},
             "template": {"binds": [self.libexec, self.fakes]},
             "hypervisors": hypervisors,
@@ -312,7 +326,7 @@ class Host:
         pass_fds = ()
         if self.fault:
             self.fault_fd = os.memfd_create("fault", 0)
-            os.write(self.fault_fd, b"\0\0\0\0")
+            os.write(self.fault_fd, struct.pack("<II", 0, self.without + 1))
             os.set_inheritable(self.fault_fd, True)
             argv += ["--fault-fd", str(self.fault_fd)]
             pass_fds = (self.fault_fd,)
@@ -370,9 +384,10 @@ class Host:
         return min(found)
 
     def _own_spawner(self, pid):
+        """By the lock on its id range, which it holds in either mode."""
         try:
-            with open("/proc/%d/uid_map" % pid, encoding="ascii") as f:
-                return any(int(line.split()[1]) == self.first_uid for line in f)
+            with open("/proc/%d/fdinfo/%d" % (pid, P_FIRST + P_IDS_LOCK), encoding="ascii") as f:
+                return " %d %d\n" % (self.first_uid, self.first_uid + UID_COUNT - 1) in f.read()
         except OSError:
             return False
 
@@ -752,10 +767,6 @@ def compare(before, after, ignore=()):
 def file_is_private(path):
     mode = os.lstat(path).st_mode
     return stat.S_ISLNK(mode) or not mode & 0o077
-
-
-def _argument(name):
-    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
 
 
 def _find(top, tail):

@@ -59,7 +59,7 @@ def thirty_two_at_once(host):
         tap.true(all(harness.alive(launch.vmm_pid()) for launch in results), "all alive at once")
         tap.equal(len(host.leases_of(ALICE)) + len(host.leases_of(BOB)), AT_ONCE, "leases the broker lists")
         vmms = [harness.namespace(launch.vmm_pid(), "user") for launch in results]
-        tap.equal(len(set(vmms)), AT_ONCE, "user namespaces")
+        tap.equal(len(set(vmms)), 1 if harness.DIRECT else AT_ONCE, "user namespaces")
     finally:
         for launch in results:
             launch.close()
