@@ -41,6 +41,7 @@ static void hello_and_host(void **state)
 	assert_int_equal(client_recv(fx, fd, WIRE_OP_HOST), WIRE_REPLY);
 	assert_int_equal(fx->in.msg.host_reply.outcomes[WIRE_GRANT_CGROUP], WIRE_BY_BY_CGROUP1); /* what the spawner found */
 	assert_int_equal(fx->in.msg.host_reply.landlock_abi, 7);
+	assert_int_equal(fx->in.msg.host_reply.direct_mode, 0);
 	assert_int_equal(fx->in.msg.host_reply.first_uid, FIRST_UID);
 	assert_int_equal(fx->in.msg.host_reply.sandboxes_user_max, 5);
 	/* Whether there are vhost nodes here is this machine's business, but the answer must agree with it. */
@@ -145,6 +146,31 @@ static void acquire_and_its_record(void **state)
 	/* The session is not the lease. */
 	fixture_run(fx);
 	assert_int_equal(only_lease(fx)->state, LEASE_RUNNING);
+}
+
+/* The mode is the policy's: it is in every lease and in the answer to HOST, and a client can neither ask for it nor against. */
+static void direct_mode_is_in_every_lease(void **state)
+{
+	struct fixture *fx = *state;
+	struct wire_acquire ask = acquire_mock(4);
+
+	for (unsigned direct = 0; direct < 2; direct++) {
+		int fd = client_open(fx), control;
+
+		fx->policy.mode = direct ? POLICY_MODE_DIRECT : POLICY_MODE_NAMESPACE;
+		client_send(fd, WIRE_OP_HOST, NULL, NULL, 0);
+		assert_int_equal(client_recv(fx, fd, WIRE_OP_HOST), WIRE_REPLY);
+		assert_int_equal(fx->in.msg.host_reply.direct_mode, direct);
+		ask.uuid[0]++;
+		ask.flags = WIRE_SURVIVE;
+		control = client_acquire(fx, fd, &ask);
+		assert_int_equal(spawner_recv(fx, WIRE_OP_S_START), 1);
+		assert_int_equal(fx->in.msg.start.lease[0].flags, WIRE_SURVIVE | (direct ? WIRE_DIRECT : 0));
+		wire_in_close(&fx->in);
+		(void)close(control);
+		(void)close(fd);
+		fixture_run(fx);
+	}
 }
 
 static void K15_a_failed_start_gives_everything_back(void **state)
@@ -603,6 +629,7 @@ int main(void)
 		T(hypervisor_and_network),
 		T(D26_without_a_rule_nothing_is_told),
 		T(acquire_and_its_record),
+		T(direct_mode_is_in_every_lease),
 		T(K15_a_failed_start_gives_everything_back),
 		T(K07_one_start_per_uuid_of_a_user),
 		T(K15_quotas_and_the_table),

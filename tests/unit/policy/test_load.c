@@ -57,6 +57,7 @@ static void test_defaults(void **state)
 	assert_int_equal(policy.uid_count, 0x08000000);
 	assert_false(policy.kvm_gid_set);
 	assert_int_equal(policy.kvm, POLICY_KVM_AUTO);
+	assert_int_equal(policy.mode, POLICY_MODE_NAMESPACE);
 	assert_int_equal(policy.hypervisor_count, 1);
 	assert_int_equal(policy.hypervisors[0].driver, POLICY_DRIVER_QEMU);
 	assert_int_equal(policy.hypervisors[0].profile, PROFILE_QEMU);
@@ -86,7 +87,7 @@ static void test_everything(void **state)
 		"\"quota\":{\"sandboxes\":1,\"taps\":2,\"vcpus\":3,\"memory_mib\":4,\"starts_per_minute\":5}}],"
 		"\"version\":1,\"daemon\":{\"user\":64800,\"spawn_user\":\"64801\",\"kvm_group\":64802,\"socket_mode\":"
 		"\"0606\","
-		"\"socket_group\":64803},"
+		"\"socket_group\":64803,\"mode\":\"direct\"},"
 		"\"ids\":{\"first\":1879048192,\"count\":65536},\"template\":{\"binds\":[\"/opt/vmm\",\"/opt/vmm2\"]},"
 		"\"hypervisors\":{\"q\":{\"driver\":\"qemu\",\"path\":\"/usr/bin/"
 		"q\"},\"m\":{\"driver\":\"mock\",\"path\":\"/opt/vmm/mock\"}},"
@@ -110,6 +111,7 @@ static void test_everything(void **state)
 	assert_int_equal(policy.rules[0].quota.starts_per_minute, 5);
 	assert_int_equal(policy.socket_mode, 0606);
 	assert_int_equal(policy.socket_gid, 64803);
+	assert_int_equal(policy.mode, POLICY_MODE_DIRECT);
 	assert_int_equal(policy.kvm_gid, 64802);
 	assert_true(policy.kvm_gid_set);
 	assert_string_equal(policy.binds[1], "/opt/vmm2");
@@ -229,6 +231,10 @@ static void test_ids(void **state)
 		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"666\""), "daemon.socket_mode", 2, "one of" },
 		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"socket_mode\":\"06660\""), "daemon.socket_mode", 2,
 		  "one of" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"mode\":\"Direct\""), "daemon.mode", 2,
+		  "must be one of namespace, direct" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"mode\":\"\""), "daemon.mode", 2, "must be one of" },
+		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"mode\":true"), "daemon.mode", 2, "must be a string" },
 		{ DAEMON("\"user\":64800,\"spawn_user\":64801,\"sokket\":1"), "daemon.sokket", 2,
 		  "unknown key; known here: user," },
 		{ TOP "\"ids\":{\"first\":0,\"count\":1},\"rules\":[]}", "ids", 4, "root" },

@@ -199,6 +199,80 @@ static void own_things_are_wrong(void **state)
 	assert_string_equal(receipt_first_wrong(&receipt), "vmm.root");
 }
 
+static const char *row_found(const struct receipt *receipt, const char *field, enum receipt_mark mark)
+{
+	for (size_t i = 0; i < receipt->row_count; i++)
+		if (strcmp(receipt->rows[i].field, field) == 0) {
+			assert_int_equal(receipt->rows[i].mark, mark);
+			return receipt->rows[i].found;
+		}
+	fail_msg("no row %s", field);
+	return "";
+}
+
+/* A sandbox in the host's user namespace, as the lease of direct mode says. */
+static void fill_direct(struct receipt *receipt, struct plan *plan)
+{
+	struct stat st;
+
+	fixture_fill(receipt, plan);
+	assert_int_equal(stat("/proc/self/ns/user", &st), 0);
+	receipt->lease.flags |= WIRE_DIRECT;
+	receipt->facts.namespaces[0].vmm = receipt->facts.namespaces[0].init = st.st_ino;
+	for (struct receipt_view *view = &receipt->vmm; view != NULL; view = view == &receipt->vmm ? &receipt->init : NULL) {
+		strcpy(view->uid_map, "0 0 4294967295");
+		strcpy(view->gid_map, "0 0 4294967295");
+	}
+}
+
+/* Direct mode: that one row is missing, and said so; a namespace that is neither one's own nor the host's is wrong, and
+ * everything else is as strict as ever. A lease that says one thing and a kernel that says the other: wrong both ways. */
+static void direct_mode(void **state)
+{
+	static struct receipt r;
+	static struct plan plan;
+
+	(void)state;
+	fill_direct(&r, &plan);
+	receipt_check(&r, &plan, getpid());
+	assert_null(receipt_first_wrong(&r));
+	assert_string_equal(row_found(&r, "vmm.namespace.user", RECEIPT_ABSENT), "the host's: direct mode");
+	(void)row_found(&r, "outside.vmm.id_maps", RECEIPT_OK);
+
+	r.facts.namespaces[0].vmm = r.facts.namespaces[0].init = 7700;
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "vmm.namespace.user");
+	fill_direct(&r, &plan);
+	r.facts.namespaces[0].init++;
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "vmm.namespace.user");
+	fill_direct(&r, &plan);
+	strcpy(r.vmm.uid_map, "1879048197 1879048197 1");
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "outside.vmm.id_maps");
+	fill_direct(&r, &plan);
+	strcpy(r.init.gid_map, "0 1000 4294967295");
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "outside.init.id_maps");
+	fill_direct(&r, &plan);
+	r.lease.flags = 0;
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "vmm.namespace.user");
+	fixture_fill(&r, &plan);
+	r.lease.flags |= WIRE_DIRECT;
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "vmm.namespace.user");
+	for (size_t i = 0; i < ARRAY_SIZE(flips); i++) {
+		if (strstr(flips[i].field, "id_maps") != NULL)
+			continue; /* above; the flips are of the other map */
+		fill_direct(&r, &plan);
+		set(&r, &flips[i]);
+		receipt_check(&r, &plan, getpid());
+		if (receipt_first_wrong(&r) == NULL || strcmp(receipt_first_wrong(&r), flips[i].field) != 0)
+			fail_msg("%s is not seen in direct mode", flips[i].what);
+	}
+}
+
 /* A descriptor that became /dev/null at exec: number and access are right, identity is not (SELinux trap 1). */
 static void swapped_descriptor(void **state)
 {
@@ -463,7 +537,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good), cmocka_unit_test(each_flip_is_named), cmocka_unit_test(each_byte_counts),
-		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
+		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(direct_mode), cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
 		cmocka_unit_test(absent), cmocka_unit_test(vmm_not_found), cmocka_unit_test(every_row_once), cmocka_unit_test(json_round_trip),
 		cmocka_unit_test(json_refuses), cmocka_unit_test(prints), cmocka_unit_test(outside_of_ourselves),
 	};

@@ -37,6 +37,8 @@ static void accepted(void **state)
 
 	(void)state;
 	assert_int_equal(table_check(&t, sizeof(t)), 0);
+	t.direct_mode = 1;
+	assert_int_equal(table_check(&t, sizeof(t)), 0);
 	t.hypervisor_count = t.network_count = 0;
 	assert_int_equal(table_check(&t, sizeof(t)), 0);
 }
@@ -64,6 +66,7 @@ static void refused(void **state)
 	REFUSED(t.uid_count = 0);
 	REFUSED(t.first_uid = UINT32_MAX - 10);
 	REFUSED(t.kvm_gid = 0);
+	REFUSED(t.direct_mode = 2);
 	REFUSED(t.hypervisors[0].path[0] = 'u');
 	REFUSED(memset(t.hypervisors[0].path, '/', sizeof(t.hypervisors[0].path)));
 	REFUSED(t.hypervisors[0].name[0] = '/');
