@@ -340,9 +340,9 @@ int parent_ns_possible(const struct start *s)
 	}
 	if (WEXITSTATUS(status) == 0)
 		return 0;
-	log_error("user namespaces: uid %u cannot make one: %s (%s). Allow them, or set \"mode\": \"direct\" in the policy's "
-		  "\"daemon\"; in direct mode the spawner holds capabilities of the host, and who breaks it has the host: see "
-		  "postern-policy(5)",
+	log_error("user namespaces: uid %u cannot make one: %s (%s). Allow them, or set \"mode\": \"direct\" in the "
+		  "policy's \"daemon\"; in direct mode the spawner holds capabilities of the host, and who breaks it has "
+		  "the host: see postern-policy(5)",
 		  s->policy.spawn_uid, strerror(WEXITSTATUS(status)), why_no_user_namespace(WEXITSTATUS(status)));
 	return -ENOTSUP;
 }

@@ -36,8 +36,9 @@ json_t *state_to_json(const struct state *s)
 			 "hypervisor", s->hypervisor, "accel", s->accel, "networks", s->networks, "controller_pid",
 			 s->controller_pid, "init_pid", s->init_pid, "vmm_pid", s->vmm_pid, "uid", (json_int_t)s->uid, "gid",
 			 (json_int_t)s->gid, "vcpus", (json_int_t)s->vcpus, "memory_mib", (json_int_t)s->memory_mib, "cid",
-			 (json_int_t)s->cid, "survive", s->survive, "direct", s->direct, "started", (json_int_t)s->started, "ended",
-			 (json_int_t)s->ended, "exit_status", s->exit_status, "reason", s->reason);
+			 (json_int_t)s->cid, "survive", s->survive, "direct", s->direct, "started",
+			 (json_int_t)s->started, "ended", (json_int_t)s->ended, "exit_status", s->exit_status, "reason",
+			 s->reason);
 }
 
 /* Copy a text that must fit. */
@@ -53,12 +54,13 @@ int state_from_json(const json_t *json, struct state *ret)
 	struct state s = { 0 };
 	int version, survive, direct = 0;
 	json_t *unconst = json_incref((json_t *)(uintptr_t)json);
-	int bad = json_unpack(unconst, "{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s?:b s:I s:I s:i s:s}",
+	int bad = json_unpack(unconst,
+			      "{s:i s:s s:s s:s s:s s:s s:s s:i s:i s:i s:I s:I s:I s:I s:I s:b s?:b s:I s:I s:i s:s}",
 			      "version", &version, "uuid", &uuid, "name", &name, "status", &status, "hypervisor",
 			      &hypervisor, "accel", &accel, "networks", &networks, "controller_pid", &s.controller_pid,
 			      "init_pid", &s.init_pid, "vmm_pid", &s.vmm_pid, "uid", &uid, "gid", &gid, "vcpus", &vcpus,
-			      "memory_mib", &memory, "cid", &cid, "survive", &survive, "direct", &direct, "started", &started, "ended", &ended,
-			      "exit_status", &s.exit_status, "reason", &reason);
+			      "memory_mib", &memory, "cid", &cid, "survive", &survive, "direct", &direct, "started",
+			      &started, "ended", &ended, "exit_status", &s.exit_status, "reason", &reason);
 
 	json_decref(unconst);
 	if (bad != 0 || version != STATE_VERSION || !state_uuid_ok(uuid))

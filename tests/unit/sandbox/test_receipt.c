@@ -537,7 +537,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good), cmocka_unit_test(each_flip_is_named), cmocka_unit_test(each_byte_counts),
-		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(direct_mode), cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
+		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(direct_mode),
+		cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
 		cmocka_unit_test(absent), cmocka_unit_test(vmm_not_found), cmocka_unit_test(every_row_once), cmocka_unit_test(json_round_trip),
 		cmocka_unit_test(json_refuses), cmocka_unit_test(prints), cmocka_unit_test(outside_of_ourselves),
 	};
