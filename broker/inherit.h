@@ -29,7 +29,7 @@ enum broker_fd {
 
 /* postern-spawner. The same set, from BROKER_FD_P_FIRST on in the same order, is kept by the broker for a new spawner. */
 enum spawner_fd {
-	SPAWNER_FD_BROKER = 3,
+	SPAWNER_FD_BROKER = 3, /* closed when the broker is somebody else's to start: it joins later */
 	SPAWNER_FD_RENDEZVOUS = 4,
 	SPAWNER_FD_P_FIRST = 8,
 };

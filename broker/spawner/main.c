@@ -40,7 +40,8 @@ static int take_inheritance(struct spawner *sp)
 		if (fcntl(sp->p[i], F_SETFD, FD_CLOEXEC) < 0)
 			sp->p[i] = -1; /* this host has none */
 	}
-	if (fcntl(SPAWNER_FD_BROKER, F_SETFD, FD_CLOEXEC) < 0 || fcntl(SPAWNER_FD_RENDEZVOUS, F_SETFD, FD_CLOEXEC) < 0)
+	sp->has_broker = fcntl(SPAWNER_FD_BROKER, F_SETFD, FD_CLOEXEC) == 0; /* else it is started later, and joins */
+	if (fcntl(SPAWNER_FD_RENDEZVOUS, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
 	sp->rendezvous = SPAWNER_FD_RENDEZVOUS;
 	for (int i = P_USERNS; i <= P_PRIVATE; i++)
@@ -140,9 +141,10 @@ int main(void)
 		log_error("cannot start: %s: %s", what, strerror(-r));
 		return EXIT_FAILURE;
 	}
-	link_adopt(&spawner, SPAWNER_FD_BROKER);
+	if (spawner.has_broker)
+		link_adopt(&spawner, SPAWNER_FD_BROKER);
 	r = loop_run(&spawner);
 	if (r < 0)
 		log_error("event loop: %s", strerror(-r));
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return r < 0 || spawner.gave_up ? EXIT_FAILURE : EXIT_SUCCESS;
 }

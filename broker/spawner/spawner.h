@@ -54,6 +54,8 @@ struct spawner {
 	uint8_t cgroup_outcome, port_outcome;
 	unsigned sweeps; /* times that cgroups nobody knows are still to be looked for */
 	bool timer_on, stopping, out_blocked;
+	bool has_broker; /* when we started */
+	bool gave_up;   /* stopping, because the broker did */
 	bool out_later; /* no descriptor may be sent now; the timer tries again */
 	bool unadopted; /* a sandbox of the broker's is not in the table */
 	struct sandbox boxes[SANDBOXES_MAX];

@@ -25,6 +25,7 @@
 
 #define KILL_WAITS 200 /* of 10 ms: how long what an earlier P left may take to die */
 #define PATH_BYTES 512
+#define CONTROL_LEAF ".control"    /* where systemd starts what is not the main process of a unit with Delegate= */
 #define START_LEAF "postern-start" /* where we move, out of a delegated group's way */
 
 static int write_text(int dir, const char *file, const char *text)
@@ -97,10 +98,10 @@ static void delegated_path(const char *mount, char ret[PATH_BYTES])
 	end = strchr(line, '\n');
 	if (end != NULL)
 		*end = '\0';
-	/* Started again inside the leaf: the delegated one is above. Only the whole name: a unit may be called
-	 * postern-start.service. */
+	/* Inside a leaf the delegated one is above: in the one we were started in before, or where systemd puts what is not
+	 * a unit's main process. Only the whole name: a unit may be called postern-start.service. */
 	end = strrchr(line, '/');
-	if (end != NULL && strcmp(end, "/" START_LEAF) == 0)
+	if (end != NULL && (strcmp(end, "/" START_LEAF) == 0 || strcmp(end, "/" CONTROL_LEAF) == 0))
 		*end = '\0';
 	(void)snprintf(path, sizeof(path), "%s%s", mount, line);
 	if (getxattr(path, "trusted.delegate", value, sizeof(value) - 1) > 0 && value[0] == '1')
@@ -210,6 +211,12 @@ static int open_base(char delegated[PATH_BYTES], int *ret_fd)
 	return 0;
 }
 
+/* systemd removes the groups of a unit when nobody is in them any more: when a spawner without sandboxes died. */
+static bool tree_is_gone(const struct start *s)
+{
+	return s->p[P_CGROUP] >= 0 && faccessat(s->p[P_CGROUP], "cgroup.procs", F_OK, 0) < 0;
+}
+
 static int prepare_v2(struct start *s, bool fresh, bool *ret_controllers)
 {
 	static const char *const files[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", NULL };
@@ -230,7 +237,8 @@ static int prepare_v2(struct start *s, bool fresh, bool *ret_controllers)
 			return r;
 	}
 	enable_all(base);
-	if (fresh) {
+	if (fresh || tree_is_gone(s)) {
+		fd_close(&s->p[P_CGROUP]);
 		r = delegate(base, name, s->policy.spawn_uid, s->policy.spawn_gid, files, &s->p[P_CGROUP]);
 		if (r < 0)
 			return r;

@@ -73,6 +73,15 @@ static int end_leftovers(struct start *s)
 	return r < 0 ? r : ids_unused(s);
 }
 
+static int make_broker_ends(struct start *s)
+{
+	int r = make_rendezvous(s, SURVIVOR_BROKER);
+
+	if (r == 0)
+		r = runtime_listen(s);
+	return r < 0 ? r : make_link(s);
+}
+
 /* Nobody lives: everything anew. */
 static int start_fresh(struct start *s, struct spawning *spawning)
 {
@@ -87,13 +96,9 @@ static int start_fresh(struct start *s, struct spawning *spawning)
 	if (r == 0)
 		r = trees_make(s);
 	if (r == 0)
-		r = make_rendezvous(s, SURVIVOR_BROKER);
-	if (r == 0)
 		r = make_rendezvous(s, SURVIVOR_SPAWNER);
-	if (r == 0)
-		r = runtime_listen(s);
-	if (r == 0)
-		r = make_link(s);
+	if (r == 0 && !s->options.only_spawner)
+		r = make_broker_ends(s);
 	if (r == 0)
 		r = memfd_make("table", &s->p[P_TABLE]);
 	return r < 0 ? r : parent_ns_create(s, spawning);
@@ -130,13 +135,40 @@ static int start_broker(struct start *s)
 
 	if (r == 0)
 		r = join(s, SURVIVOR_SPAWNER);
-	if (r == 0)
+	/* A service of its own has a group of its own. */
+	if (r == 0 && !s->options.only_broker)
 		r = cgroup_prepare(s, false);
 	if (r == 0)
 		r = make_rendezvous(s, SURVIVOR_BROKER);
 	if (r == 0)
 		r = runtime_listen(s);
 	return r < 0 ? r : make_host_memfd(s);
+}
+
+/* A spawner that lives without us, from here on. */
+static int release_spawner(const struct start *s, struct spawning *spawning)
+{
+	int r = s->options.only_spawner ? runtime_pid_file(s, spawning->pid) : 0;
+
+	if (r < 0)
+		spawning_abort(spawning);
+	else
+		fd_close(&spawning->sync); /* go */
+	return r;
+}
+
+/* Nobody lives, and who keeps the broker starts it later: it joins the spawner, which waits for it. */
+static int start_fresh_spawner(struct start *s)
+{
+	struct spawning spawning = { .pid = -1, .sync = -1 };
+	int r = start_fresh(s, &spawning);
+
+	if (r == 0)
+		r = finish_fresh(s);
+	if (r == 0)
+		return release_spawner(s, &spawning);
+	spawning_abort(&spawning);
+	return r;
 }
 
 /* The broker lives: a new spawner beside it; we end when it runs. */
@@ -156,7 +188,9 @@ static int start_spawner(struct start *s)
 	if (r < 0)
 		return r;
 	log_notice("new spawner %d beside the running broker", spawning.pid);
-	fd_close(&spawning.sync); /* go */
+	r = release_spawner(s, &spawning);
+	if (r < 0)
+		return r;
 	say_ready(s);
 	return 0;
 }
@@ -207,8 +241,16 @@ static int run(struct start *s)
 		return clean_up(s, broker || spawner);
 	if (broker && spawner)
 		return join_both(s);
+	if ((broker && s->options.only_broker) || (spawner && s->options.only_spawner))
+		return -EALREADY;
 	if (broker)
 		return start_spawner(s);
+	if (s->options.only_spawner)
+		return start_fresh_spawner(s);
+	if (!spawner && s->options.only_broker) {
+		log_error("%s: no spawner to join; start it first, or see why its service failed", s->options.runtime);
+		return -ESRCH;
+	}
 	if (spawner) {
 		r = start_broker(s);
 	} else {

@@ -22,14 +22,15 @@ static const char usage[] =
 	"  --foreground       stay (default)\n"
 	"  --daemon           return when clients can connect\n"
 	"  --log FILE         append the daemons' messages to FILE instead of standard error\n"
+	"  --only HALF        broker or spawner: start this one alone, for a service manager that keeps each by itself\n"
 	"  --stop-sandboxes-on-exit\n"
 	"                     an orderly end of the broker ends the sandboxes and the spawner too\n"
 	"  --check            look at the policy and this host, print what works and what is missing, start nothing\n"
 	"  --cleanup          after both daemons have ended: kill what they left, remove sockets and cgroups\n"
 	"  --help, --version\n";
 
-enum { OPTION_POLICY = 256, OPTION_RUNTIME, OPTION_LIBEXEC, OPTION_FOREGROUND, OPTION_DAEMON, OPTION_LOG, OPTION_STOP,
-       OPTION_CHECK, OPTION_CLEANUP, OPTION_HELP, OPTION_VERSION, OPTION_FAULT };
+enum { OPTION_POLICY = 256, OPTION_RUNTIME, OPTION_LIBEXEC, OPTION_FOREGROUND, OPTION_DAEMON, OPTION_LOG, OPTION_ONLY,
+       OPTION_STOP, OPTION_CHECK, OPTION_CLEANUP, OPTION_HELP, OPTION_VERSION, OPTION_FAULT };
 /* clang-format on */
 
 static const struct option table[] = {
@@ -39,6 +40,7 @@ static const struct option table[] = {
 	{ "foreground", no_argument, NULL, OPTION_FOREGROUND },
 	{ "daemon", no_argument, NULL, OPTION_DAEMON },
 	{ "log", required_argument, NULL, OPTION_LOG },
+	{ "only", required_argument, NULL, OPTION_ONLY },
 	{ "stop-sandboxes-on-exit", no_argument, NULL, OPTION_STOP },
 	{ "check", no_argument, NULL, OPTION_CHECK },
 	{ "cleanup", no_argument, NULL, OPTION_CLEANUP },
@@ -78,6 +80,10 @@ static int take(int option, struct options *o)
 	case OPTION_LOG:
 		o->log = optarg;
 		return 0;
+	case OPTION_ONLY:
+		o->only_broker = strcmp(optarg, "broker") == 0;
+		o->only_spawner = strcmp(optarg, "spawner") == 0;
+		return o->only_broker || o->only_spawner ? 0 : -EINVAL;
 	case OPTION_STOP:
 		o->stop_sandboxes = true;
 		return 0;
@@ -114,6 +120,8 @@ int options_parse(int argc, char **argv, struct options *ret)
 	}
 	if (optind < argc)
 		return bad("only options are expected");
+	if (o.daemon && (o.only_broker || o.only_spawner))
+		return bad("--daemon starts both");
 	/* Relative paths would depend on where root happened to stand. */
 	if (o.policy[0] != '/' || o.runtime[0] != '/' || (o.libexec != NULL && o.libexec[0] != '/') ||
 	    (o.log != NULL && o.log[0] != '/'))

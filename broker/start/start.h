@@ -20,6 +20,7 @@
 struct options {
 	const char *policy, *runtime, *libexec, *log; /* libexec NULL: beside this program; log NULL: stderr */
 	bool daemon, check, stop_sandboxes, cleanup;
+	bool only_broker, only_spawner; /* the other half is started by somebody else; at most one is set */
 	int fault_fd; /* test builds only */
 };
 
@@ -74,6 +75,7 @@ int runtime_open(struct start *s);
 int runtime_socket(int dir, const char *name, mode_t mode, gid_t gid, int backlog, int *ret_fd);
 int runtime_listen(struct start *s); /* for clients: passed by systemd, or made */
 void runtime_clean(struct start *s);
+int runtime_pid_file(const struct start *s, pid_t spawner); /* for the service manager */
 
 /* survivors.c: who of an earlier start is still alive */
 enum survivor { SURVIVOR_BROKER, SURVIVOR_SPAWNER };
