@@ -14,10 +14,8 @@
 #include <linux/if_arp.h>
 #include <linux/sched.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hostile.h"
+
 #define ARGS_MAX 8
 #define FIRST_TEST_UID 0x71000000u
 #define LAST_TEST_UID 0x71ffffffu
@@ -49,12 +49,12 @@ static long err(long r)
 	return r < 0 ? -errno : 0;
 }
 
-static long number(const char *s)
+long number(const char *s)
 {
 	return strcmp(s, "buf") == 0 ? (long)(intptr_t)scratch : (long)strtoull(s, NULL, 0);
 }
 
-static void say(const char *text)
+void say(const char *text)
 {
 	size_t len = strlen(text);
 
@@ -650,51 +650,6 @@ static long try_babble(char **a)
 {
 	memset(scratch, '{', (size_t)number(a[0]));
 	return err(write(3, scratch, (size_t)number(a[0])));
-}
-
-/* So many MiB of memory, written to. */
-static long try_eat(char **a)
-{
-	for (long i = 0; i < number(a[0]); i++) {
-		void *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (p == MAP_FAILED)
-			return -errno;
-		memset(p, 1, 1 << 20);
-	}
-	return 0;
-}
-
-static void *spin(void *busy)
-{
-	volatile bool on = true;
-
-	while (on)
-		if (busy == NULL)
-			poll(NULL, 0, -1);
-	return NULL;
-}
-
-/* So many threads, which sleep, or with a second word compute; {"threads":N} says how many there are in the end. */
-static long try_threads(char **a)
-{
-	char line[64];
-	long made = 0;
-	int r = 0;
-
-	while (made < number(a[0]) && r == 0) {
-		pthread_t thread;
-		pthread_attr_t attr;
-
-		pthread_attr_init(&attr);
-		pthread_attr_setstacksize(&attr, 65536);
-		r = pthread_create(&thread, &attr, spin, a[1][0] != '\0' ? line : NULL);
-		pthread_attr_destroy(&attr);
-		made += r == 0;
-	}
-	snprintf(line, sizeof(line), "{\"threads\":%ld}\n", made);
-	say(line);
-	return -r;
 }
 
 /* Stay until the controller hangs up. */
