@@ -201,8 +201,8 @@ static int mount_run(const struct wire_lease *lease)
 	r = r < 0 ? r : set_string(fs, "mode", "0700");
 	r = r < 0 ? r : set_string(fs, "uid", uid);
 	r = r < 0 ? r : set_string(fs, "gid", gid);
-	/* For everything in it, now and later: a file's label with the categories of this sandbox, so that no other one's VMM
-	 * can use it even with the same uid. */
+	/* For everything in it, now and later: a file's label with the categories of this sandbox, so that no other VMM can
+	 * use it even with the same uid. */
 	if (r == 0 && lease->label[0] != '\0')
 		r = label_text_file(lease->label, LABEL_RUN_TYPE, label, sizeof(label));
 	if (r == 0 && lease->label[0] != '\0')

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "common/label_text.h"
 #include "common/wire.h"
 #include "postern/plan.h"
 #include "postern/spec.h"
@@ -24,6 +25,7 @@ struct receipt_view {
 	struct wire_fact_ids ids;
 	char cgroup[256];
 	char uid_map[128], gid_map[128];
+	char run_label[LABEL_TEXT_MAX]; /* of its /run: "none" without one, "" when the mount table cannot be read */
 	uint32_t threads, threads_filtered;
 	/* Of its cgroup: bytes, tasks, bytes, percent of a CPU, weight. RECEIPT_UNKNOWN when no file says so, UINT64_MAX - 1
 	 * for "max". */

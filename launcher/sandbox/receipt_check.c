@@ -145,6 +145,26 @@ static void check_host_user_namespace(struct receipt *receipt, const struct wire
 		    (unsigned long long)ns->init, (unsigned long long)own);
 }
 
+/* Its /run, where init puts kernel and initrd: a file's label with the VMM's categories, so that no other VMM can use it. */
+static void check_run_label(struct receipt *receipt)
+{
+	const struct wire_lease *lease = &receipt->lease;
+	const char *found = receipt->init.run_label;
+	char expected[LABEL_TEXT_MAX] = "none";
+
+	if (lease->label[0] == '\0') {
+		receipt_row(receipt, FIELD_OUT_INIT_RUN_LABEL,
+			    lease->grants[WIRE_GRANT_LABEL] == WIRE_BY_NOT_ASKED ? RECEIPT_INFO : RECEIPT_ABSENT, expected,
+			    "%s", found[0] != '\0' ? found : "not visible to you");
+		return;
+	}
+	if (label_text_file(lease->label, LABEL_RUN_TYPE, expected, sizeof(expected)) < 0)
+		(void)snprintf(expected, sizeof(expected), "a label like the lease's");
+	receipt_row(receipt, FIELD_OUT_INIT_RUN_LABEL,
+		    found[0] == '\0' ? RECEIPT_ABSENT : good_if(strcmp(expected, found) == 0), expected, "%s",
+		    found[0] != '\0' ? found : "not visible to you");
+}
+
 static uint64_t own_namespace(pid_t self, const char *kind)
 {
 	char path[64];
@@ -352,8 +372,9 @@ static void check_outside(struct receipt *receipt)
 		check_ids(receipt, FIELD_OUT_INIT_UIDS, &init->ids);
 		check_maps(receipt, FIELD_OUT_INIT_MAPS, init);
 		check_cgroup(receipt, FIELD_OUT_INIT_CGROUP, init);
+		check_run_label(receipt);
 	} else {
-		hidden(receipt, FIELD_OUT_INIT_UIDS, FIELD_OUT_INIT_CGROUP);
+		hidden(receipt, FIELD_OUT_INIT_UIDS, FIELD_OUT_INIT_RUN_LABEL);
 	}
 }
 

@@ -35,7 +35,8 @@
 							X(OUT_VMM_IO, "outside.vmm.io_weight") RECEIPT_IDS( \
 								X, OUT_INIT, "outside.init") X(OUT_INIT_MAPS, \
 											       "outside.init.id_maps") \
-								X(OUT_INIT_CGROUP, "outside.init.cgroup") X( \
+								X(OUT_INIT_CGROUP, "outside.init.cgroup") \
+								X(OUT_INIT_RUN_LABEL, "outside.init.run_label") X( \
 									GRANT_KVM, "grant.kvm") X(GRANT_TAP, "grant.tap") \
 									X(GRANT_VHOST_NET, "grant.vhost-net") X( \
 										GRANT_VHOST_VSOCK, "grant.vhost-vsock") \

@@ -161,6 +161,7 @@ static json_t *json_of_view(const struct receipt_view *view)
 	json_object_set_new(o, "cgroup", json_string(view->cgroup));
 	json_object_set_new(o, "uid_map", json_string(view->uid_map));
 	json_object_set_new(o, "gid_map", json_string(view->gid_map));
+	json_object_set_new(o, "run_label", json_string(view->run_label));
 	json_object_set_new(o, "threads", from_number(view->threads));
 	json_object_set_new(o, "threads_filtered", from_number(view->threads_filtered));
 	json_object_set_new(o, "memory_max", from_number(view->memory_max));
@@ -193,7 +194,9 @@ static bool load_view(const json_t *o, struct receipt_view *view)
 	return load_fact_ids(json_object_get(o, "ids"), &view->ids) &&
 	       to_chars(json_object_get(o, "cgroup"), view->cgroup, sizeof(view->cgroup)) &&
 	       to_chars(json_object_get(o, "uid_map"), view->uid_map, sizeof(view->uid_map)) &&
-	       to_chars(json_object_get(o, "gid_map"), view->gid_map, sizeof(view->gid_map)) && json_object_size(o) == 14;
+	       to_chars(json_object_get(o, "gid_map"), view->gid_map, sizeof(view->gid_map)) &&
+	       to_chars(json_object_get(o, "run_label"), view->run_label, sizeof(view->run_label)) &&
+	       json_object_size(o) == 15;
 }
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */

@@ -187,6 +187,30 @@ static bool cgroup_path(const char *text, const char *controller, char *out, siz
 	return false;
 }
 
+/* The label that every file in the sandbox's /run has, from the options of that mount: the kernel prints a label in
+ * quotes, since it has a comma. The mount table is of any length; a line is not. */
+static void read_run_label(pid_t pid, char *out, size_t size)
+{
+	char path[PATH_BYTES], line[STATUS_BYTES], point[16], type[16];
+	cleanup_file FILE *file = NULL;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
+	file = fopen(path, "re");
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		const char *tail = strstr(line, " - "), *label = strstr(line, "context=\"");
+
+		(void)snprintf(out, size, "none");
+		if (sscanf(line, "%*s %*s %*s %*s %15s", point) != 1 || strcmp(point, "/run") != 0 || tail == NULL ||
+		    sscanf(tail, " - %15s", type) != 1 || strcmp(type, "tmpfs") != 0)
+			continue;
+		if (label != NULL && label > tail && strchr(" ,", label[-1]) != NULL) {
+			label += strlen("context=\"");
+			(void)snprintf(out, size, "%.*s", (int)strcspn(label, "\"\n"), label);
+		}
+		return;
+	}
+}
+
 static uint64_t read_limit(const char *mount, const char *group, const char *file)
 {
 	char path[PATH_BYTES], text[64];
@@ -272,6 +296,7 @@ static int read_view(pid_t pid, struct receipt_view *view)
 	view->seen = true;
 	read_map(pid, "uid_map", view->uid_map, sizeof(view->uid_map));
 	read_map(pid, "gid_map", view->gid_map, sizeof(view->gid_map));
+	read_run_label(pid, view->run_label, sizeof(view->run_label));
 	read_cgroup(pid, view);
 	r = count_threads(pid, view);
 	return r == -ENOENT || r == -ESRCH ? 0 : r;

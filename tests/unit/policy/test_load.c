@@ -95,7 +95,7 @@ static void test_everything(void **state)
 		"24\",\"isolated\":false,\"pin_ip\":true,\"vhost\":true,"
 		"\"max_queues\":8},\"c\":{\"address\":\"10.44.1.1/24\"}},"
 		"\"quota\":{\"memory_mib\":1099511627776},\"required\":[\"label\",\"cgroup\"],\"kvm\":\"node\","
-		"\"limits\":{\"overhead_mib\":0,\"swap_mib\":1,\"pids\":2,\"cpu_percent\":3,\"io_weight\":4},"
+		"\"labels\":\"prefer\",\"limits\":{\"overhead_mib\":0,\"swap_mib\":1,\"pids\":2,\"cpu_percent\":3,\"io_weight\":4},"
 		"\"timeouts\":{\"hello_ms\":10,\"idle_ms\":11,\"launch_ms\":12},\"sessions\":{\"all\":13,\"user\":14}}");
 	assert_int_equal(policy.rule_count, 1);
 	assert_int_equal(policy.rules[0].user_count, 4);
@@ -127,6 +127,7 @@ static void test_everything(void **state)
 	assert_int_equal(policy.quota.memory_mib, 1099511627776);
 	assert_int_equal(policy.required, 1u << WIRE_GRANT_LABEL | 1u << WIRE_GRANT_CGROUP);
 	assert_int_equal(policy.kvm, POLICY_KVM_NODE);
+	assert_int_equal(policy.labels, POLICY_LABELS_PREFER);
 	assert_int_equal(policy.limits.memory_mib, 0);
 	assert_int_equal(policy.limits.io_weight, 4);
 	assert_int_equal(policy.launch_ms, 12);
@@ -406,6 +407,30 @@ static void test_rules(void **state)
 	refused(table, ARRAY_SIZE(table));
 }
 
+static void test_labels(void **state)
+{
+	static const struct {
+		const char *text;
+		enum policy_labels labels;
+		uint32_t required;
+	} table[] = {
+		{ TOP RULES, POLICY_LABELS_PREFER, 0 },
+		{ TOP "\"labels\":\"prefer\"," RULES, POLICY_LABELS_PREFER, 0 },
+		{ TOP "\"labels\":\"require\"," RULES, POLICY_LABELS_REQUIRE, 1u << WIRE_GRANT_LABEL },
+		{ TOP "\"labels\":\"require\",\"required\":[\"label\"]," RULES, POLICY_LABELS_REQUIRE,
+		  1u << WIRE_GRANT_LABEL },
+		{ TOP "\"labels\":\"forbid\",\"required\":[\"cgroup\"]," RULES, POLICY_LABELS_FORBID,
+		  1u << WIRE_GRANT_CGROUP },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		assert_int_equal(load(table[i].text, strlen(table[i].text)), 0);
+		assert_int_equal(policy.labels, table[i].labels);
+		assert_int_equal(policy.required, table[i].required);
+	}
+}
+
 static void test_others(void **state)
 {
 	static const struct refusal table[] = {
@@ -413,6 +438,9 @@ static void test_others(void **state)
 		  "must be one of kvm, tap, vhost-net" },
 		{ TOP "\"kvm\":\"best\"," RULES, "kvm", 4, "must be one of auto" },
 		{ TOP "\"kvm\":true," RULES, "kvm", 4, "must be a string" },
+		{ TOP "\"labels\":\"always\"," RULES, "labels", 4, "must be one of prefer, require, forbid" },
+		{ TOP "\"labels\":false," RULES, "labels", 4, "must be a string" },
+		{ TOP "\"labels\":\"forbid\",\"required\":[\"label\"]," RULES, "labels", 4, "must not be \"forbid\"" },
 		{ TOP "\"limits\":{\"pids\":65536}," RULES, "limits.pids", 4, "between 0 and 65535" },
 		{ TOP "\"limits\":{\"overhead_mib\":16777217}," RULES, "limits.overhead_mib", 4, "between" },
 		{ TOP "\"timeouts\":{\"hello_ms\":9}," RULES, "timeouts.hello_ms", 4, "between 10 and 600000" },
@@ -467,7 +495,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything), cmocka_unit_test(test_document),
 		cmocka_unit_test(test_ids),      cmocka_unit_test(test_paths),      cmocka_unit_test(test_networks),
-		cmocka_unit_test(test_rules),    cmocka_unit_test(test_others),     cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_rules),    cmocka_unit_test(test_labels), cmocka_unit_test(test_others),     cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_extremes),
 	};
 

@@ -31,6 +31,7 @@ static void fill_view(struct receipt_view *view, pid_t pid, pid_t inner)
 	strcpy(view->cgroup, "/postern/s1879048197");
 	snprintf(view->uid_map, sizeof(view->uid_map), "%u %u 1", UID, UID);
 	snprintf(view->gid_map, sizeof(view->gid_map), "%u %u 1", GID, GID);
+	strcpy(view->run_label, "system_u:object_r:postern_run_t:s0:c17,c901");
 	view->threads = view->threads_filtered = 1;
 	view->memory_max = 768ull << 20;
 	view->pids_max = 64;

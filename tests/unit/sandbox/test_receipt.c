@@ -85,6 +85,8 @@ static const struct flip flips[] = {
 	FLIP(vmm.swap_max, RECEIPT_UNLIMITED, "outside.vmm.swap_max"), FLIP(vmm.swap_max, 4096, "outside.vmm.swap_max"),
 	FLIP(vmm.cpu_max, RECEIPT_UNLIMITED, "outside.vmm.cpu_max"), FLIP(vmm.cpu_max, 151, "outside.vmm.cpu_max"),
 	FLIP(vmm.io_weight, 100, "outside.vmm.io_weight"),
+	FLIP(init.run_label[0], 'S', "outside.init.run_label"), FLIP(init.run_label[18], 'v', "outside.init.run_label"),
+	FLIP(init.run_label[35], '8', "outside.init.run_label"), FLIP(init.run_label[42], '2', "outside.init.run_label"),
 	/* the lease is half of the comparison */
 	FLIP(lease.uid, 1000, "vmm.uids"), FLIP(lease.gid, 1000, "vmm.gids"), FLIP(lease.nic_count, 1, "vmm.descriptors.given"),
 	FLIP(lease.nics[0].vhost, 0, "vmm.descriptors.given"), FLIP(lease.nics[1].queues, 2, "vmm.descriptors.given"),
@@ -348,7 +350,32 @@ static void absent(void **state)
 			hidden++;
 		}
 	}
-	assert_int_equal(hidden, 11 + 8 + 11 + 2);
+	assert_int_equal(hidden, 11 + 8 + 11 + 3);
+}
+
+/* A /run without the lease's categories is anybody's with the same uid; a mount table that cannot be read is no proof. */
+static void run_label(void **state)
+{
+	static struct receipt r;
+	static struct plan plan;
+
+	(void)state;
+	fixture_fill(&r, &plan);
+	strcpy(r.init.run_label, "none");
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "outside.init.run_label");
+	strcpy(r.init.run_label, "system_u:object_r:postern_run_t:s0");
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "outside.init.run_label");
+	r.init.run_label[0] = '\0';
+	receipt_check(&r, &plan, getpid());
+	assert_true(r.good);
+	assert_string_equal(row_found(&r, "outside.init.run_label", RECEIPT_ABSENT), "not visible to you");
+	strcpy(r.lease.label, "no label");
+	strcpy(r.facts.label, "no label");
+	strcpy(r.init.run_label, "system_u:object_r:postern_run_t:s0:c17,c901");
+	receipt_check(&r, &plan, getpid());
+	assert_string_equal(receipt_first_wrong(&r), "outside.init.run_label");
 }
 
 /* One that /proc shows without the other is not hidden. */
@@ -539,6 +566,7 @@ int main(void)
 		cmocka_unit_test(good), cmocka_unit_test(each_flip_is_named), cmocka_unit_test(each_byte_counts),
 		cmocka_unit_test(own_things_are_wrong), cmocka_unit_test(direct_mode),
 		cmocka_unit_test(swapped_descriptor), cmocka_unit_test(running),
+		cmocka_unit_test(run_label),
 		cmocka_unit_test(absent), cmocka_unit_test(vmm_not_found), cmocka_unit_test(every_row_once), cmocka_unit_test(json_round_trip),
 		cmocka_unit_test(json_refuses), cmocka_unit_test(prints), cmocka_unit_test(outside_of_ourselves),
 	};
