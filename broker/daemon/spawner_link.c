@@ -280,6 +280,21 @@ static void on_gone(struct server *server, const struct wire_gone *gone)
 	leave(server, lease, gone->clean == 0, gone->clean == 0);
 }
 
+/* What this host lacks, or has only in part: each once, by name, where an administrator looks first. */
+static void log_missing(const struct server *server)
+{
+	struct policy_host host;
+
+	host_offer(server, true, true, &host);
+	for (unsigned i = 0; i < WIRE_GRANT_COUNT; i++) {
+		unsigned outcome = host.outcomes[i];
+		bool partly = outcome == WIRE_BY_PARTIAL || outcome == WIRE_BY_BY_CGROUP1 || outcome == WIRE_BY_BY_RLIMIT;
+
+		if (outcome != WIRE_BY_NOT_ASKED && (partly || !wire_outcome_ok(outcome)))
+			log_notice("this host: %s: %s", wire_grant_name(i), wire_outcome_text(outcome));
+	}
+}
+
 static void on_welcome(struct server *server, const struct wire_spawner_hello *hello)
 {
 	struct spawner_link *link = &server->link;
@@ -289,6 +304,7 @@ static void on_welcome(struct server *server, const struct wire_spawner_hello *h
 		return;
 	}
 	link->facts = *hello;
+	log_missing(server);
 	link->expected = hello->count;
 	link->session.phase = hello->count > 0 ? PHASE_SYNC : PHASE_READY;
 }

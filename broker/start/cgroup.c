@@ -306,6 +306,18 @@ int cgroup_prepare(struct start *s, bool fresh)
 	return 0;
 }
 
+/* The same question without making anything, for --check. */
+enum wire_outcome cgroup_foresee(void)
+{
+	char delegated[PATH_BYTES], mount[PATH_BYTES], controllers[256];
+	cleanup_fd int base = -1;
+
+	if (open_base(delegated, &base) == 0 && read_text(base, "cgroup.controllers", controllers, sizeof(controllers)) &&
+	    has_word(controllers, "memory") && has_word(controllers, "pids"))
+		return WIRE_BY_BY_CGROUP2;
+	return find_mount("pids", mount) && find_mount("memory", mount) ? WIRE_BY_BY_CGROUP1 : WIRE_BY_BY_RLIMIT;
+}
+
 void cgroup_enter(const struct start *s, pid_t pid)
 {
 	char text[16];

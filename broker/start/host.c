@@ -200,9 +200,14 @@ int host_check_required(const struct start *s)
 
 void host_print(const struct start *s)
 {
-	for (unsigned grant = 0; grant < WIRE_GRANT_COUNT; grant++)
-		(void)printf("%-12s %s%s\n", wire_grant_name(grant), wire_outcome_text(s->table.host.outcomes[grant]),
+	for (unsigned grant = 0; grant < WIRE_GRANT_COUNT; grant++) {
+		bool later = grant == WIRE_GRANT_PORT_FILTER && s->policy.network_count > 0;
+
+		(void)printf("%-12s %s%s\n", wire_grant_name(grant),
+			     later ? "tried on the bridge, when it is made"
+				   : wire_outcome_text(s->table.host.outcomes[grant]),
 			     (s->policy.required & 1u << grant) != 0 ? " (required)" : "");
+	}
 	(void)printf("%-12s %s\n", "mode",
 		     s->table.direct_mode != 0 ? HOST_DIRECT_TEXT
 					       : "namespace: the spawner's capabilities count in a user namespace only");

@@ -295,7 +295,7 @@ static int check_or_run(struct start *s)
 	if (r < 0)
 		return r;
 	if (s->options.check) {
-		s->table.host.outcomes[WIRE_GRANT_CGROUP] = WIRE_BY_GRANTED;
+		s->table.host.outcomes[WIRE_GRANT_CGROUP] = (uint8_t)cgroup_foresee();
 		host_print(s);
 		r = parent_ns_possible(s);
 		if (r == 0)

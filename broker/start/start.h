@@ -85,6 +85,7 @@ int survivor_join(struct start *s, enum survivor who); /* fills s->p and s->tabl
 /* cgroup.c */
 int cgroup_end_leftovers(const struct start *s); /* what an earlier P left is killed; its groups are removed */
 int cgroup_prepare(struct start *s, bool fresh); /* delegated directories */
+enum wire_outcome cgroup_foresee(void);          /* what cgroup_prepare() would find */
 void cgroup_enter(const struct start *s, pid_t pid);
 
 /* template.c: what a sandbox sees as its root; in a private mount namespace, ends inside it */

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -114,6 +115,21 @@ def what_it_is_is_said(host):
         tap.equal([name for name in lacking if "namespace" in name and name != "vmm.namespace.user"], [], "other namespaces")
     finally:
         host.ok("kill", "said")
+
+
+@case
+def what_the_host_lacks_is_said(host):
+    """--check foresees what the daemons find when they start, and the log names each thing that is missing or in part."""
+    done = subprocess.run([host.start_program, "--runtime", host.runtime, "--policy", host.policy_path, "--check"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    foreseen = {line.split(None, 1)[0]: line.split(None, 1)[1] for line in done.stdout.splitlines()}
+    grants = host.json("check", host.spec())["host"]["grants"]
+    for name, text in grants.items():
+        if name != "port-filter":
+            tap.equal(foreseen[name], text, "--check of " + name)
+        whole = re.match(r"(granted(: (descriptor|device node|supplementary|cgroup v2)|$))|not asked for", text)
+        tap.equal("this host: %s: %s\n" % (name, text) in host.log_tail(1000), not whole, "log of %s, which is %s" % (name, text))
+    tap.equal(foreseen["port-filter"], "tried on the bridge, when it is made", "--check of port-filter")
 
 
 @case
