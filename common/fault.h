@@ -4,7 +4,8 @@
  * In a normal build fault_at() is the constant 0 and nothing of it is in the binary (a test checks that). In a build
  * with -Dfault_injection=true the binaries have other names (postern-spawner-fault, postern-init-fault) and read the
  * number of the step that shall fail from a memfd (one u32, 0 = none) that the test harness holds too. A second u32, if
- * there is one, is the capability (plus one) that the spawner shall do without.
+ * there is one, is the capability (plus one) that the spawner shall do without. A third is the id of the host that every
+ * sandbox gets, whatever its lease says: then only labels keep them apart.
  */
 #pragma once
 
@@ -36,7 +37,14 @@ static inline uint64_t fault_capability(int fd, uint64_t kept)
 		return kept;
 	return kept & ~(1ull << (cap - 1));
 }
+static inline uint32_t fault_id(int fd, uint32_t id)
+{
+	uint32_t forced = 0;
+
+	return pread(fd, &forced, sizeof(forced), 2 * sizeof(forced)) == (ssize_t)sizeof(forced) && forced != 0 ? forced : id;
+}
 #else
 #define fault_at(fd, step) 0
+#define fault_id(fd, id) (id)
 #define fault_capability(fd, kept) (kept)
 #endif

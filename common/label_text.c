@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: start (root, for a moment), spawner's child, controller (the user). */
+ * Runs: every process. */
 #include "label_text.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Runs: start (root, for a moment), spawner's child, controller (the user). SELinux labels as text: one made from another.
+ * Runs: every process. SELinux labels as text: one made from another.
  *
  * Pure. A label is user:role:type:range; what is not exactly that is refused, since the result goes into a mount option. */
 #pragma once

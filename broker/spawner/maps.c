@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/fault.h"
 
 static int write_map(const struct spawner *sp, pid_t pid, const char *file, const char *text)
 {
@@ -32,7 +33,7 @@ int maps_write(const struct spawner *sp, pid_t pid, const struct wire_lease *lea
 	char text[96];
 	int r;
 
-	(void)snprintf(text, sizeof(text), "%u %u 1\n", lease->uid, lease->uid);
+	(void)snprintf(text, sizeof(text), "%u %u 1\n", lease->uid, fault_id(SPAWNER_FD_FAULT, lease->uid));
 	r = write_map(sp, pid, "uid_map", text);
 	if (r < 0)
 		return r;
@@ -40,6 +41,6 @@ int maps_write(const struct spawner *sp, pid_t pid, const struct wire_lease *lea
 		(void)snprintf(text, sizeof(text), "%u %u 1\n%u %u 1\n", lease->gid, lease->gid, sp->table->kvm_gid,
 			       sp->table->kvm_gid);
 	else
-		(void)snprintf(text, sizeof(text), "%u %u 1\n", lease->gid, lease->gid);
+		(void)snprintf(text, sizeof(text), "%u %u 1\n", lease->gid, fault_id(SPAWNER_FD_FAULT, lease->gid));
 	return write_map(sp, pid, "gid_map", text);
 }
