@@ -31,7 +31,10 @@ RELEASE = "bookworm"
 KERNELS = {"6.1": RELEASE, "6.12": RELEASE + "-backports"}
 PACKAGES = """selinux-policy-default policycoreutils semodule-utils selinux-utils secilc python3-minimal python3 iproute2 kmod
     qemu-system-x86 libjansson4 libselinux1 libuuid1 libseccomp2 procps strace socat uidmap attr acl iputils-ping
-    libcap2-bin util-linux passt busybox-static systemd systemd-sysv dbus""".split()
+    libcap2-bin util-linux passt busybox-static systemd systemd-sysv udev dbus""".split()
+# Of no use to a test, and slow under emulation.
+MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+          "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service", "systemd-binfmt.service")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 # The initramfs loads what lies between a kernel and its root; everything else is loaded by name from the modules' disk.
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_intel", "crc32c_generic")
@@ -262,21 +265,28 @@ def guest_files():
     return [path for path in sorted(glob.glob(os.path.join(HERE, "guest/*"))) if not path.endswith("/initramfs")]
 
 
+def base_key():
+    return key_of(RELEASE, recipe(make_base), *PACKAGES, *LEFT_OUT)
+
+
+def base():
+    """The Debian tree that images are made from; nobody changes it."""
+    return os.path.join(layer("base", base_key(), make_base), "tree")
+
+
 def image():
     """Path of the root image."""
-    base_key = key_of(RELEASE, recipe(make_base), *PACKAGES, *LEFT_OUT)
     files = policy_files() + guest_files()
-    key = key_of(base_key, recipe(make_image), repr(USERS), str(IMAGE_MIB), *(os.path.basename(path) + "\0" + read(path) for path in files))
+    key = key_of(base_key(), recipe(make_image), repr(USERS + MASKED), str(IMAGE_MIB), *(os.path.basename(path) + "\0" + read(path) for path in files))
     if not os.path.isdir(os.path.join(CACHE, "image-" + key)):
-        base = layer("base", base_key, make_base)
-        layer("image", key, lambda work: make_image(work, os.path.join(base, "tree")))
+        tree = base()
+        layer("image", key, lambda work: make_image(work, tree))
     return os.path.join(layer("image", key, None), "root.img")
 
 
 def make_image(work, base):
     tree = os.path.join(work, "tree")
     run("cp", "-a", "--reflink=auto", base, tree)
-    run("chroot", tree, "groupadd", "-f", "-r", "kvm")  # udev's package makes it elsewhere
     for name, number, group in USERS:
         person = number >= 64810
         run("chroot", tree, "groupadd", "-g", str(number), name)
@@ -286,11 +296,13 @@ def make_image(work, base):
     target = os.path.join(tree, "usr/lib/vmtest")
     os.mkdir(target)
     for path in guest_files():
-        shutil.copy(path, target)
-        os.chmod(os.path.join(target, os.path.basename(path)), 0o644 if path.endswith(".service") else 0o755)
-    wants = os.path.join(tree, "etc/systemd/system/multi-user.target.wants")
-    os.makedirs(wants, exist_ok=True)
-    os.symlink("/usr/lib/vmtest/vmtest.service", os.path.join(wants, "vmtest.service"))
+        unit = path.endswith(".service")
+        copy = shutil.copy(path, os.path.join(tree, "usr/lib/systemd/system") if unit else target)
+        os.chmod(copy, 0o644 if unit else 0o755)
+    units = os.path.join(tree, "etc/systemd/system")
+    os.symlink("/usr/lib/systemd/system/vmtest.service", os.path.join(units, "multi-user.target.wants/vmtest.service"))
+    for name in MASKED:
+        os.symlink("/dev/null", os.path.join(units, name))
     config = os.path.join(tree, "etc/selinux/config")
     text = re.sub(r"(?m)^SELINUX=.*", "SELINUX=enforcing", read(config))
     with open(config, "w", encoding="utf-8") as f:

@@ -17,6 +17,7 @@ from cache import ROOT, Trouble, run, say
 
 NO_VERDICT = 125
 CONSOLE_LINES = 40
+JOB_BEGINS = "vmtest: the job begins"  # guest/job writes it among the kernel's messages
 RESULT_MIB = 256  # sparse: what the job may leave in /run/out
 # The part of the source tree that tests read; it makes /run/job look like a source tree of its own.
 SOURCES = ("tests", "include", "common", "broker", "policy", "tools", "docs", "packaging")
@@ -155,7 +156,7 @@ def boot(argv, timeout, output):
 
 
 def collect(out, result):
-    """What the machine left on its third disk, and the denials among the kernel's messages."""
+    """What the machine left on its third disk, and the denials since the job began."""
     with contextlib.suppress(tarfile.ReadError):
         with tarfile.open(result, "r:") as tar:  # "r" would look for compression in all its zeros
             tar.extractall(out)
@@ -163,8 +164,10 @@ def collect(out, result):
     if not os.path.exists(source):
         source = os.path.join(out, "console.log")
     if os.path.exists(source):
-        with open(source, encoding="utf-8", errors="replace") as f, open(os.path.join(out, "avc.txt"), "w", encoding="utf-8") as t:
-            t.writelines(line for line in f if "avc:" in line or "SELINUX_ERR" in line or "type=1401" in line)
+        with open(source, encoding="utf-8", errors="replace") as f:
+            lines = f.read().rpartition(JOB_BEGINS)[2].splitlines(True)
+        with open(os.path.join(out, "avc.txt"), "w", encoding="utf-8") as f:
+            f.writelines(line for line in lines if "avc:" in line or "type=1401" in line)  # 1401: SELINUX_ERR
 
 
 def run_job(options, command, output):
