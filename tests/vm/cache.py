@@ -258,7 +258,7 @@ def policy_files():
     """Our module, when there is one, and the harness's own."""
     ours = sorted(glob.glob(os.path.join(ROOT, "policy/selinux/*.cil")))
     own = [os.path.join(HERE, "policy/vmtest.cil")]
-    return ours + own + ([os.path.join(HERE, "policy/vmtest-postern.cil")] if ours else [])
+    return ours + own + (sorted(glob.glob(os.path.join(HERE, "policy/vmtest-*.cil"))) if ours else [])
 
 
 def guest_files():
