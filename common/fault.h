@@ -41,7 +41,9 @@ static inline uint32_t fault_id(int fd, uint32_t id)
 {
 	uint32_t forced = 0;
 
-	return pread(fd, &forced, sizeof(forced), 2 * sizeof(forced)) == (ssize_t)sizeof(forced) && forced != 0 ? forced : id;
+	if (pread(fd, &forced, sizeof(forced), 2 * sizeof(forced)) != (ssize_t)sizeof(forced) || forced == 0)
+		return id;
+	return forced;
 }
 #else
 #define fault_at(fd, step) 0

@@ -143,7 +143,8 @@ static enum wire_outcome probe_landlock(struct start *s)
 	return abi >= LANDLOCK_NEWEST ? WIRE_BY_GRANTED : WIRE_BY_PARTIAL;
 }
 
-/* CGROUP and PORT_FILTER are filled in where they are set up, LABEL by label_decide(); here is what is known without changing anything. */
+/* CGROUP and PORT_FILTER are filled in where they are set up, LABEL by label_decide(); here is what is known without
+ * changing anything. */
 void host_probe(struct start *s)
 {
 	uint8_t *out = s->table.host.outcomes;

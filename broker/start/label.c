@@ -103,9 +103,9 @@ int label_decide(struct start *s)
 	if (s->policy.labels == POLICY_LABELS_FORBID) {
 		if (mode == 0 || read_own(s) < 0 || label_text_is(s->label, START_TYPE) != 1)
 			return 0;
-		log_error("SELinux is enforcing and confines postern-start, but the policy says \"labels\": \"forbid\": init "
-			  "could not execute a VMM without a label. Take the module away (semodule -r postern), or allow "
-			  "labels");
+		log_error("SELinux is enforcing and confines postern-start, but the policy says \"labels\": \"forbid\": "
+			  "init could not execute a VMM without a label. Take the module away (semodule -r postern), "
+			  "or allow labels");
 		return -EPERM;
 	}
 	find_obstacle(s, why, sizeof(why));
