@@ -118,7 +118,8 @@ int label_decide(struct start *s)
 		log_warn("no labels: %s: %s", why, remedy);
 		return 0;
 	}
-	*outcome = WIRE_BY_GRANTED;
+	/* A permissive one refuses nothing: that is not what a label is for, and the receipt shall show it. */
+	*outcome = mode == 0 ? WIRE_BY_PARTIAL : WIRE_BY_GRANTED;
 	s->table.label = 1;
 	if (mode == 0)
 		log_warn("SELinux is permissive: labels are set, and nothing is refused because of them");
