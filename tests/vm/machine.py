@@ -117,7 +117,8 @@ def kernel_words(options):
 
 def qemu(options, out, job, result):
     kernel = cache.kernel(options.kernel)
-    argv = ["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-nodefaults", "-nographic", "-no-reboot", "-monitor", "none",
+    argv = ["setpriv", "--pdeathsig", "KILL",  # whoever kills us kills the machine
+            "qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-nodefaults", "-nographic", "-no-reboot", "-monitor", "none",
             "-cpu", "max,-cx16",  # QEMU 7.2 runs cmpxchg16b wrongly: Linux 6.12 dies of it at random
             "-smp", str(options.cpus), "-m", str(options.memory),
             "-serial", "file:" + os.path.join(out, "console.log"), "-serial", "stdio",
