@@ -216,22 +216,21 @@ int runtime_listen(struct start *s)
 	return r < 0 ? r : label_next_sockets(s, NULL);
 }
 
-/* In the directory that only root enters. */
 int runtime_pid_file(const struct start *s, pid_t spawner)
 {
 	cleanup_fd int fd = -1;
 
-	(void)unlinkat(s->private_dir, PID_FILE, 0);
-	fd = openat(s->private_dir, PID_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	(void)unlinkat(s->runtime, PID_FILE, 0);
+	fd = openat(s->runtime, PID_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd >= 0 && dprintf(fd, "%d\n", spawner) > 0)
 		return 0;
-	log_error("%s/private/" PID_FILE ": %m", s->options.runtime);
+	log_error("%s/" PID_FILE ": %m", s->options.runtime);
 	return -EIO;
 }
 
 void runtime_clean(struct start *s)
 {
-	(void)unlinkat(s->private_dir, PID_FILE, 0);
+	(void)unlinkat(s->runtime, PID_FILE, 0);
 	(void)remove_stale(s->runtime, "broker.sock");
 	(void)remove_stale(s->private_dir, "broker.sock");
 	(void)remove_stale(s->private_dir, "spawner.sock");
