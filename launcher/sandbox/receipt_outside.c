@@ -14,6 +14,7 @@
 #define STATUS_BYTES 4096
 #define PATH_BYTES 512
 #define SECCOMP_FILTERING 2
+#define CGROUPS "/sys/fs/cgroup"
 
 static void file_close(FILE **file)
 {
@@ -166,7 +167,19 @@ static void read_map(pid_t pid, const char *name, char *out, size_t size)
 	out[used] = '\0';
 }
 
-/* The path of one hierarchy in /proc/PID/cgroup; controller "" is version 2. */
+/* Whether word is in a list with commas, such as "cpu,cpuacct". */
+static bool listed(const char *list, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *at = list; at != NULL; at = strchr(at, ','), at += at != NULL ? 1 : 0)
+		if (strncmp(at, word, len) == 0 && (at[len] == ',' || at[len] == '\0'))
+			return true;
+	return false;
+}
+
+/* The group in one hierarchy, from /proc/PID/cgroup. Controller "" is version 2, and out is the path in it; for one of
+ * version 1 the usual place of its hierarchy, which is called as the list of its controllers, comes before that. */
 static bool cgroup_path(const char *text, const char *controller, char *out, size_t size)
 {
 	for (const char *line = text; line != NULL && *line != '\0';
@@ -179,9 +192,10 @@ static bool cgroup_path(const char *text, const char *controller, char *out, siz
 			continue;
 		(void)memcpy(list, names + 1, len);
 		list[len] = '\0';
-		if (controller[0] == '\0' ? len != 0 : strcmp(list, controller) != 0)
+		if (controller[0] == '\0' ? len != 0 : !listed(list, controller))
 			continue;
-		(void)snprintf(out, size, "%.*s", (int)strcspn(path + 1, "\n"), path + 1);
+		(void)snprintf(out, size, "%s%s%.*s", len > 0 ? CGROUPS "/" : "", list, (int)strcspn(path + 1, "\n"),
+			       path + 1);
 		return true;
 	}
 	return false;
@@ -251,21 +265,20 @@ static void read_cgroup(pid_t pid, struct receipt_view *view)
 	if (read_text(path, text, sizeof(text)) < 0)
 		return;
 	if (cgroup_path(text, "", view->cgroup, sizeof(view->cgroup))) {
-		view->memory_max = read_limit("/sys/fs/cgroup", view->cgroup, "memory.max");
-		view->pids_max = read_limit("/sys/fs/cgroup", view->cgroup, "pids.max");
-		view->swap_max = read_limit("/sys/fs/cgroup", view->cgroup, "memory.swap.max");
-		view->cpu_max = cpu_percent(read_limit("/sys/fs/cgroup", view->cgroup, "cpu.max"));
-		view->io_weight = read_limit("/sys/fs/cgroup", view->cgroup, "io.weight");
+		view->memory_max = read_limit(CGROUPS, view->cgroup, "memory.max");
+		view->pids_max = read_limit(CGROUPS, view->cgroup, "pids.max");
+		view->swap_max = read_limit(CGROUPS, view->cgroup, "memory.swap.max");
+		view->cpu_max = cpu_percent(read_limit(CGROUPS, view->cgroup, "cpu.max"));
+		view->io_weight = read_limit(CGROUPS, view->cgroup, "io.weight");
 	}
 	if (view->memory_max == RECEIPT_UNKNOWN && cgroup_path(text, "memory", group, sizeof(group))) {
-		view->memory_max = read_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
-		view->swap_max = swap_alone(read_limit("/sys/fs/cgroup/memory", group, "memory.memsw.limit_in_bytes"),
-					    view->memory_max);
+		view->memory_max = read_limit("", group, "memory.limit_in_bytes");
+		view->swap_max = swap_alone(read_limit("", group, "memory.memsw.limit_in_bytes"), view->memory_max);
 	}
 	if (view->cpu_max == RECEIPT_UNKNOWN && cgroup_path(text, "cpu", group, sizeof(group)))
-		view->cpu_max = cpu_percent(read_limit("/sys/fs/cgroup/cpu", group, "cpu.cfs_quota_us"));
+		view->cpu_max = cpu_percent(read_limit("", group, "cpu.cfs_quota_us"));
 	if (view->pids_max == RECEIPT_UNKNOWN && cgroup_path(text, "pids", group, sizeof(group)))
-		view->pids_max = read_limit("/sys/fs/cgroup/pids", group, "pids.max");
+		view->pids_max = read_limit("", group, "pids.max");
 }
 
 static const struct receipt_view unseen = { .memory_max = RECEIPT_UNKNOWN,
