@@ -189,8 +189,9 @@ int host_check_required(const struct start *s)
 	for (unsigned grant = 0; grant < WIRE_GRANT_COUNT; grant++) {
 		uint8_t outcome = s->table.host.outcomes[grant];
 
-		/* Limits by rlimit alone are what "cgroup" may be required not to be. */
-		if ((s->policy.required & 1u << grant) == 0 ||
+		/* Limits by rlimit alone are what "cgroup" may be required not to be. What was not tried yet (port filters)
+		 * the broker requires of each sandbox that needs it. */
+		if ((s->policy.required & 1u << grant) == 0 || outcome == WIRE_BY_NOT_ASKED ||
 		    (wire_outcome_ok(outcome) && !(grant == WIRE_GRANT_CGROUP && outcome == WIRE_BY_BY_RLIMIT)))
 			continue;
 		log_error("the policy requires \"%s\", but: %s", wire_grant_name(grant), wire_outcome_text(outcome));

@@ -130,6 +130,15 @@ def what_the_host_lacks_is_said(host):
         whole = re.match(r"(granted(: (descriptor|device node|supplementary|cgroup v2)|$))|not asked for", text)
         tap.equal("this host: %s: %s\n" % (name, text) in host.log_tail(1000), not whole, "log of %s, which is %s" % (name, text))
     tap.equal(foreseen["port-filter"], "tried on the bridge, when it is made", "--check of port-filter")
+    # What is there, and port filters are, may be required.
+    host.policy["required"] = [name for name, text in grants.items() if text.startswith("granted") and "rlimit" not in text]
+    tap.true("port-filter" in host.policy["required"] and len(host.policy["required"]) >= 3, "things to require")
+    host.stop()
+    host.write_policy()
+    host.start()
+    tap.equal(launch_and_kill(host), "fine", "a launch with %s required" % host.policy["required"])
+    del host.policy["required"]
+    host.write_policy()
 
 
 @case
