@@ -77,13 +77,14 @@ def read(path):
 
 
 @contextlib.contextmanager
-def locked():
+def locked(kind):
+    """One builder at a time for each kind of layer."""
     os.makedirs(CACHE, exist_ok=True)
-    with open(os.path.join(CACHE, "lock"), "w", encoding="ascii") as lock:
+    with open(os.path.join(CACHE, "lock-" + kind), "w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another build of the cache")
+            say("waiting for another build of the same kind (%s)" % kind)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -94,8 +95,8 @@ def layer(kind, key, build):
     if not os.path.isdir(path):
         if os.geteuid() != 0:
             raise Trouble("the cache is made by root (chroot, labels): run tests/vm/vm build as root first")
-        with locked():
-            for left in glob.glob(os.path.join(CACHE, "new-*")):  # of a build that was killed: we hold the lock
+        with locked(kind):
+            for left in glob.glob(os.path.join(CACHE, "new-%s-*" % kind)):  # of a build that was killed: we hold the lock
                 shutil.rmtree(left)
             if not os.path.isdir(path):
                 began = time.monotonic()

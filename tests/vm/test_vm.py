@@ -120,7 +120,7 @@ def build_that_breaks_off_leaves_no_layer():
                 pass
             tap.true(not os.path.exists(os.path.join(place, "test-k")), "there is no layer after a failure")
             tap.equal(os.listdir(cache.layer("test", "k", whole)), ["whole"], "what is in the layer")
-            tap.equal(sorted(os.listdir(place)), ["lock", "test-k"], "nothing is left of the failure")
+            tap.equal(sorted(os.listdir(place)), ["lock-test", "test-k"], "nothing is left of the failure")
             for number in range(cache.KEPT + 2):
                 cache.layer("other", str(number), whole)
             tap.equal(len([n for n in os.listdir(place) if n.startswith("other-")]), cache.KEPT, "layers that are kept")
