@@ -38,7 +38,7 @@ def judge(name, status, text):
         if found:
             cases.append("%s - %s: %s" % (found.group(1), name, found.group(2)))
         elif planned:
-            plan = int(planned.group(1))
+            plan = (plan or 0) + int(planned.group(1))  # programs one after the other: their plans add up
         elif line.startswith("#"):
             remarks.append(line)
     failed = any(case.startswith("not ok") for case in cases)

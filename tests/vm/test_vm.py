@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration")]
@@ -48,7 +49,9 @@ def verdict_of_the_job_itself_does_not_count():
 
 @tap.case
 def hang_ends_at_the_time_limit():
+    began = time.monotonic()
     tap.equal(boot("echo before; exec sleep 60", 0.5), (None, b"before\n"), "a machine that hangs")
+    tap.true(time.monotonic() - began < 30, "its end comes long before it would have ended by itself")
 
 
 @tap.case
@@ -66,6 +69,8 @@ def judge_counts_every_way_to_fail():
     tap.equal(words(0, "1..2\nok 1 - a\nok 2 - b\n"), ["ok", "ok"], "all good")
     tap.equal(words(0, "1..2\nok 1 - a\nnot ok 2 - b\n"), ["ok", "not ok"], "a failure that the exit status hides")
     tap.equal(words(0, "1..3\nok 1 - a\nok 2 - b\n"), ["ok", "ok", "not ok"], "fewer cases than planned")
+    tap.equal(words(0, "1..1\nok 1 - a\n1..1\nok 1 - b\n"), ["ok", "ok"], "two programs")
+    tap.equal(words(0, "1..1\nok 1 - a\n1..2\nok 1 - b\n"), ["ok", "ok", "not ok"], "two programs, one too short")
     tap.equal(words(1, "1..1\nok 1 - a\n"), ["ok", "not ok"], "a bad end after good cases")
     tap.equal(words(machine.NO_VERDICT, "1..1\nok 1 - a\n"), ["ok", "not ok"], "a panic after the last case")
     tap.equal(words(machine.NO_VERDICT, ""), ["not ok"], "a panic")
