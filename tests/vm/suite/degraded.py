@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs: tests (root): on the host, to boot machines that each lack something; inside each of them, to see it said.
+#
+#   degraded.py --build DIR [BOOT...]     on the host: every boot of the table, or these, one after the other, as one TAP stream
+#
+# What a host lacks is named in three places (postern-start --check, the daemons' log, the receipt), refused when it is
+# required, and changes nothing else: the set of rows in the receipt that are not good is compared as a whole. The table is
+# described in docs/degradation.md.
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "integration"), os.path.join(ROOT, "tests", "security")]
+import tap  # noqa: E402
+from tap import case  # noqa: E402
+
+NO_NODE = "not available: the device node does not exist on this host (is the module loaded?)"
+NO_KERNEL = "not available: this kernel does not have it"
+PARTIAL = "granted in part: this host does not have all that Postern uses of it"
+CGROUP1 = "granted: cgroup v1 controllers; v2 group for kill and liveness only"
+FAILED = "not available: setting it up failed (see the broker's log)"
+WHOLE = {"kvm": "granted: device node inside the sandbox", "tap": "granted", "vhost-net": "granted: descriptor",
+         "vhost-vsock": "granted: descriptor", "label": "granted", "cgroup": "granted: cgroup v2 controllers",
+         "landlock": "granted", "port-filter": "granted"}
+LANDLOCK_OLD = "version 2: signals and abstract sockets are not held back by it"
+SECURITY = "tests/security/test_vmm.py:no_namespaces,no_mounts,no_files_but_its_own,D31_all_capability_sets_are_empty,init_is_out_of_reach"
+PRIVILEGES = "tests/integration/test_privileges.py"
+
+# options of `vm run`; what the kernel must show; grants that differ from WHOLE; rows of the receipt that are not good, with
+# what they say (None: the grant's text); the other test files of this boot.
+BOOTS = {
+    "complete": {
+        "options": ["--kernel", "6.12"], "selinux": "Enforcing", "landlock": 6, "grants": {}, "rows": {}, "files": [PRIVILEGES]},
+    "old-landlock": {
+        "options": ["--kernel", "6.1", "--cgroup", "hybrid", "--permissive"], "selinux": "Permissive", "landlock": 2,
+        "grants": {"landlock": PARTIAL, "label": PARTIAL, "cgroup": CGROUP1},
+        "rows": {"grant.landlock": None, "vmm.landlock": LANDLOCK_OLD, "grant.label": None}, "files": [PRIVILEGES, SECURITY]},
+    "bare": {
+        "options": ["--kernel", "6.1", "--no-selinux", "--no-vhost", "--landlock", "off", "--cgroup", "v1"],
+        "selinux": "Disabled", "landlock": 0,
+        "grants": {"label": NO_KERNEL, "vhost-net": NO_NODE, "vhost-vsock": NO_NODE, "landlock": NO_KERNEL, "cgroup": CGROUP1},
+        "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none", "grant.landlock": None,
+                 "vmm.landlock": "none: the VMM is kept in by everything else", "grant.vhost-net": None,
+                 "grant.vhost-vsock": None, "outside.vmm.cgroup": "none", "outside.init.cgroup": "none"},
+        "files": [PRIVILEGES, SECURITY]},
+    "no-tun": {
+        "options": ["--kernel", "6.12", "--append", "module_blacklist=tun"], "selinux": "Enforcing", "landlock": 6,
+        "grants": {"tap": NO_NODE, "vhost-net": NO_NODE, "port-filter": FAILED}, "rows": {},
+        "files": []},
+    "no-userns": {
+        "options": ["--kernel", "6.12", "--userns", "off", "--no-selinux"], "selinux": "Disabled", "landlock": 6, "mode": "direct",
+        "grants": {"label": NO_KERNEL},
+        "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none",
+                 "vmm.namespace.user": "the host's: direct mode"},
+        "files": [PRIVILEGES, "tests/integration/test_cli.py", "tests/integration/test_death.py", "tests/security/test_vmm.py",
+                  "tests/security/test_users.py"]},
+}
+# What a user is told whose spec requires the thing; exit status 6 is EXIT_HOST.
+REQUIRES = {
+    "label": ({"label": "require"}, "an SELinux label is required but %s: turn SELinux on, or change \"required\" in the policy"),
+    "vhost-vsock": ({"vsock": "require"}, "vsock is required but %s: load vhost_vsock or do not require it"),
+    "vhost-net": ({"nics": [{"type": "tap", "network": "lan", "vhost": "require"}]},
+                  "vhost-net is required for network \"lan\" but %s: load vhost_net or do not require it"),
+    "tap": ({"nics": [{"type": "tap", "network": "lan", "vhost": "no"}]},
+            "a tap was asked for but %s: load the tun module, or use passt, or leave the network out"),
+}
+SAID_BY_START_ALONE = ("port-filter",)  # tried by the spawner: --check cannot know, and start does not require what it has not seen
+
+
+# ---- inside ----------------------------------------------------------------------------------------------------------
+
+def boot():
+    return BOOTS[os.environ["POSTERN_BOOT"]]
+
+
+def texts():
+    return dict(WHOLE, **boot()["grants"])
+
+
+def lacking():
+    """Grants that are not there at all: what "required" is about. Version 1 of cgroups and a part are something."""
+    return [name for name, text in boot()["grants"].items() if text.startswith("not available")]
+
+
+def everything(host):
+    """A spec that asks for all there is, as far as a tap can be had."""
+    nics = [{"type": "tap", "network": "lan", "vhost": "prefer"}]
+    return host.spec(vsock="prefer", label="prefer", nics=[] if "tap" in boot()["grants"] else nics)
+
+
+def start_with(host, *extra, **change):
+    """postern-start with a changed policy, beside nothing. Returns CompletedProcess."""
+    policy = json.loads(json.dumps(host.policy))
+    policy["daemon"].update(change.pop("daemon", {}))
+    policy.update(change)
+    with open(host.policy_path, "w", encoding="ascii") as f:
+        json.dump(policy, f)
+    try:
+        return subprocess.run([host.start_program, "--runtime", host.runtime, "--policy", host.policy_path, *extra],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, cwd="/")
+    finally:
+        host.write_policy()
+
+
+@case
+def the_machine_is_what_the_table_says(host):
+    """Else every other case here could be green for the wrong reason."""
+    import installed
+    import probe
+    tap.equal(installed.getenforce(), boot()["selinux"], "SELinux")
+    tap.equal(probe.landlock_abi(), boot()["landlock"], "Landlock's version")
+    for name, path in (("vhost-net", "/dev/vhost-net"), ("vhost-vsock", "/dev/vhost-vsock"), ("tap", "/dev/net/tun")):
+        tap.equal(os.path.exists(path), texts()[name] != NO_NODE, path)
+    with open("/proc/sys/user/max_user_namespaces", encoding="ascii") as f:
+        tap.equal(f.read() == "0\n", "mode" in boot(), "user namespaces are off")
+
+
+@case
+def check_names_what_is_missing(host):
+    done = start_with(host, "--check")
+    tap.equal(done.returncode, 0, "status: " + done.stderr)
+    found = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    for name, text in texts().items():
+        tap.equal(found[name], "tried on the bridge, when it is made" if name in SAID_BY_START_ALONE else text, "--check of " + name)
+    tap.true(found["mode"].startswith("direct mode: " if "mode" in boot() else "namespace: "), "mode: " + found["mode"])
+
+
+@case
+def the_log_names_what_is_missing(host):
+    said = set(re.findall(r"postern-broker: this host: (.*)", host.log_tail(1000)))
+    tap.equal(said, {"%s: %s" % item for item in boot()["grants"].items()}, "the broker's log")
+    tap.equal("postern-start: direct mode: " in host.log_tail(1000), "mode" in boot(), "direct mode in the log")
+
+
+@case
+def the_receipt_names_what_is_missing_and_nothing_else(host):
+    host.ok("run", everything(host), "--detach", "--name", "all")
+    try:
+        rows = host.json("receipt", "all")["rows"]
+        found = {row["field"]: row["found"] for row in rows if row["mark"] not in ("ok", "info")}
+        wanted = {field: texts()[field.removeprefix("grant.")] if text is None else text for field, text in boot()["rows"].items()}
+        tap.equal(found, wanted, "rows that are not good")
+    finally:
+        host.ok("kill", "all")
+
+
+@case
+def a_user_who_requires_it_is_refused(host):
+    for name, (fields, words) in REQUIRES.items():
+        done = host.cli("run", host.spec(**fields), "--detach", "--name", "need")
+        if name in lacking() or (name == "vhost-net" and "tap" in lacking()):
+            tap.equal(done.returncode, 6, "status with %s required: %s" % (name, done.stderr))
+            first = "tap" if "tap" in lacking() and name == "vhost-net" else name
+            texts_ = (words % texts()[name], REQUIRES[first][1] % texts()[first])
+            tap.true(done.stderr.strip() in ["postern: " + text for text in texts_], "what is said of %s: %s" % (name, done.stderr))
+        else:
+            tap.equal(done.returncode, 0, "with %s required: %s" % (name, done.stderr))
+            host.ok("kill", "need")
+    tap.wait_for(lambda: not host.sandbox_processes(), "nothing is left")
+
+
+@case
+def a_policy_that_requires_it_does_not_start(host):
+    """Each by itself, and the reason is the last line; all that is there may be required."""
+    tap.equal(host.stop(), [], "left after the stop")
+    for name in lacking():
+        for extra in ([], ["--check"]):
+            if name in SAID_BY_START_ALONE:
+                continue
+            done = start_with(host, *extra, required=[name])
+            tap.equal(done.returncode, 1, "status with %s required: %s" % (name, done.stderr))
+            tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"%s\", but: %s" % (name, texts()[name]),
+                      "the reason")
+    if "label" in lacking():
+        done = start_with(host, labels="require")
+        tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"label\", but: " + texts()["label"],
+                  "\"labels\": \"require\"")
+    if "mode" in boot():
+        for extra in ([], ["--check"]):
+            done = start_with(host, *extra, daemon={"mode": "namespace"})
+            tap.equal(done.returncode, 1, "status in namespace mode: " + done.stderr)
+            tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: user namespaces: uid 64801 cannot make one: No space "
+                      "left on device (the sysctl user.max_user_namespaces is 0, or all it allows are in use). Allow them, or set "
+                      "\"mode\": \"direct\" in the policy's \"daemon\"; in direct mode the spawner holds capabilities of the host, "
+                      "and who breaks it has the host: see postern-policy(5)", "the reason")
+    host.policy["required"] = sorted(set(WHOLE) - set(lacking()))
+    host.write_policy()
+    host.start()
+    host.ok("run", everything(host), "--detach", "--name", "all")
+    host.ok("kill", "all")
+
+
+def policy(config, host):
+    config["rules"][0]["vsock"] = True
+    for network in config["networks"].values():
+        network["vhost"] = True
+
+
+def inside():
+    import harness
+    tap.equal(harness.MODE, boot().get("mode", "namespace"), "the mode")
+    harness.main(policy=policy)
+
+
+# ---- on the host -----------------------------------------------------------------------------------------------------
+
+def run_boot(name, build, number):
+    """One machine; its cases go out under the boot's name. Returns how many were told and how many failed."""
+    words = ["env", "POSTERN_BOOT=" + name, "POSTERN_TEST_MODE=" + BOOTS[name].get("mode", "namespace"), "python3", "-B",
+             "tests/vm/suite/run.py", "tests/vm/suite/degraded.py", *BOOTS[name]["files"]]
+    argv = [os.path.join(ROOT, "tests/vm/vm"), "run", *BOOTS[name]["options"], "--cpus", "2", "--timeout", "300", "--build", build, "--", *words]
+    began, told, bad, planned = time.monotonic(), 0, 0, None
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace") as vm:
+        for line in vm.stdout:
+            result = re.match(r"(not )?ok \d+ - (.*)", line)
+            if result:
+                told, bad = told + 1, bad + bool(result.group(1))
+                print("%sok %d - %s: %s" % (result.group(1) or "", number + told, name, result.group(2)), flush=True)
+            elif line.startswith("1.."):
+                planned = int(line[3:])
+            elif line.strip():
+                print("# " + line.rstrip().removeprefix("# "), flush=True)
+    if vm.returncode != (1 if bad else 0) or not told or told != planned:
+        told, bad = told + 1, bad + 1
+        print("not ok %d - %s: the machine ended with status %d" % (number + told, name, vm.returncode), flush=True)
+    print("# boot %s: %.0f s" % (name, time.monotonic() - began), flush=True)
+    return told, bad
+
+
+def outside(words):
+    build, names, number, bad = None, [], 0, 0
+    if words[:1] == ["--build"]:
+        build, names = words[1], words[2:]
+    if build is None or not set(names) <= set(BOOTS):
+        sys.exit("degraded.py --build DIR [%s]..." % "|".join(BOOTS))
+    for name in names or BOOTS:
+        told, wrong = run_boot(name, build, number)
+        number, bad = number + told, bad + wrong
+    print("1..%d" % number)
+    return 1 if bad else 0
+
+
+if "POSTERN_BOOT" in os.environ:
+    inside()
+else:
+    sys.exit(outside(sys.argv[1:]))
