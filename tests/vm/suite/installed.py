@@ -5,9 +5,11 @@
 # tests/security then run unchanged against the programs in /usr, with /run/postern and /etc/postern/policy.json. Where
 # SELinux is on, what a user does runs in a user's context, and postern-start enters its domain by its own label.
 import contextlib
+import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -192,9 +194,42 @@ def enter(path):
     os.close(fd)
 
 
+def inside(launch, label, words, uid=None):
+    """What a program is told that is put into a sandbox from outside: its mounts, its uid, the label that is asked for.
+    {word: result}"""
+    path = "/usr/libexec/postern-test/hostile-vmm"
+    read, write = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            read.close()
+            with open("/proc/thread-self/attr/exec", "w", encoding="ascii") as f:
+                f.write(label)  # before: in there is no procfs that would show us
+            enter("/proc/%d/ns/mnt" % launch.vmm_pid())
+            os.setgroups([])
+            who = launch.lease["uid"] if uid is None else uid
+            os.setresgid(who, who, who)
+            os.setresuid(who, who, who)
+            os.dup2(write.fileno(), 1)
+            os.execv(path, ["hostile-vmm", *words])
+        os._exit(111)
+    write.close()
+    text = b""
+    with read:
+        read.settimeout(30)
+        while True:
+            data = read.recv(65536)
+            if not data:
+                break
+            text += data
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    lines = [json.loads(line) for line in text.decode().splitlines() if line.startswith("{")]
+    tap.true({"end": 1} in lines, "the program inside said all it had to say; status %d: %r" % (status, text[-200:]))
+    return {line["did"]: line["r"] for line in lines if "did" in line}
+
+
 def links_of(net):
     """Interfaces of a network namespace, asked by a child that enters it: `ip` would change its domain, and may not."""
-    import json
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -212,7 +247,6 @@ def links_of(net):
 
 def netlink_links():
     """{name: {"ifname", "ifindex", "address"}} by RTM_GETLINK."""
-    import socket
     import struct
     found, done = {}, False
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:

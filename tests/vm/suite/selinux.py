@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "integration"))
@@ -189,40 +188,6 @@ def _run_as(host, uid, label, argv):
 
 # ---- two sandboxes that differ in nothing but their categories -------------------------------------------------------
 
-def inside(launch, label, words, uid=None):
-    """What a program is told that is put into a sandbox from outside: its mounts, its uid, the label that is asked for.
-    {word: result}"""
-    path = "/usr/libexec/postern-test/hostile-vmm"
-    read, write = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            read.close()
-            with open("/proc/thread-self/attr/exec", "w", encoding="ascii") as f:
-                f.write(label)  # before: in there is no procfs that would show us
-            installed.enter("/proc/%d/ns/mnt" % launch.vmm_pid())
-            os.setgroups([])
-            who = launch.lease["uid"] if uid is None else uid
-            os.setresgid(who, who, who)
-            os.setresuid(who, who, who)
-            os.dup2(write.fileno(), 1)
-            os.execv(path, ["hostile-vmm", *words])
-        os._exit(111)
-    write.close()
-    text = b""
-    with read:
-        read.settimeout(30)
-        while True:
-            data = read.recv(65536)
-            if not data:
-                break
-            text += data
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    lines = [json.loads(line) for line in text.decode().splitlines() if line.startswith("{")]
-    tap.true({"end": 1} in lines, "the program inside said all it had to say; status %d: %r" % (status, text[-200:]))
-    return {line["did"]: line["r"] for line in lines if "did" in line}
-
-
 @contextlib.contextmanager
 def two(host):
     """Two sandboxes with a file in their /run."""
@@ -239,10 +204,10 @@ def same_uid_other_categories_same_refusal(host):
     with two(host) as (a, b):
         victim = a.vmm_pid()
         words = ["open:/run/kernel:r", "kill:%d:18" % victim]  # SIGCONT: a signal like any other
-        own = inside(a, a.lease["label"], words)
+        own = installed.inside(a, a.lease["label"], words)
         tap.equal(own, dict.fromkeys(words, "OK"), "with the categories of the sandbox itself")
         mark = installed.avc_mark()
-        other = inside(a, b.lease["label"], words)
+        other = installed.inside(a, b.lease["label"], words)
         tap.equal(other, dict.fromkeys(words, "EACCES"), "with the categories of its neighbour")
         lines = installed.avc_since(mark, re.escape(b.lease["label"]))
         tap.true(any("tclass=file" in line or "tclass=dir" in line for line in lines), "a denial for the file: %s" % lines)
@@ -260,7 +225,7 @@ def a_label_that_holds_one_of_two_categories_is_not_enough(host):
         start = "system_u:system_r:postern_vmm_t:s0:"
         for pair in ("c" + first, "c" + second, ",".join("c%d" % n for n in sorted((int(first), spare))),
                      ",".join("c%d" % n for n in sorted((int(second), spare)))):
-            tap.equal(inside(a, start + pair, ["open:/run/kernel:r"]), {"open:/run/kernel:r": "EACCES"}, "with " + pair)
+            tap.equal(installed.inside(a, start + pair, ["open:/run/kernel:r"]), {"open:/run/kernel:r": "EACCES"}, "with " + pair)
 
 
 # ---- labels that cannot be set ---------------------------------------------------------------------------------------
