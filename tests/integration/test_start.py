@@ -97,6 +97,56 @@ def daemon_returns_when_clients_can_connect(host):
     tap.true("stopping" in open(log, encoding="utf-8").read(), "the log went where it was asked to")
 
 
+def half(host, which):
+    return [host.start_program, "--runtime", host.runtime, "--policy", host.policy_path, "--only", which]
+
+
+def start_half(host, which):
+    """To its end, as a service manager would. Returns (status, what it said)."""
+    with open(os.path.join(host.work, "half.log"), "w+b") as log:
+        done = subprocess.run(half(host, which), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30, cwd="/")
+        log.seek(0)
+        return done.returncode, log.read().decode()
+
+
+def told_spawner(host):
+    """The process of spawner.pid, when it has become the spawner."""
+    with open(os.path.join(host.runtime, "spawner.pid"), encoding="ascii") as f:
+        pid = int(f.read())
+    tap.wait_for(lambda: os.path.basename(harness.exe(pid)).startswith("postern-spawner"), "the spawner runs")
+    return pid
+
+
+@case
+def halves_are_started_by_themselves(host):
+    status, said = start_half(host, "broker")
+    tap.true(status != 0 and "no spawner" in said, "a broker without a spawner: %d %s" % (status, said))
+    status, said = start_half(host, "spawner")
+    tap.equal(status, 0, "the spawner alone: " + said)
+    spawner = told_spawner(host)
+    with open(host.log_path, "ab") as log:
+        host.starter = subprocess.Popen(half(host, "broker"), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        cwd="/", start_new_session=True)
+    try:
+        tap.wait_for(host._ready, "the broker answers", 20)
+        broker = host.broker
+        host.ok("run", "--hypervisor", "mock", "--memory", "16", "--name", "halves", "--detach")
+        for which in ("broker", "spawner"):
+            status, said = start_half(host, which)
+            tap.true(status != 0 and "already running" in said, "a second %s: %d %s" % (which, status, said))
+        harness.kill_wait(spawner)
+        status, said = start_half(host, "spawner")
+        tap.equal(status, 0, "another spawner: " + said)
+        tap.true(told_spawner(host) != spawner and host.broker == broker, "the spawner is another, the broker is not")
+        tap.wait_for(lambda: host.cli("kill", "halves").returncode == 0, "the sandbox can be ended", 10)
+    finally:
+        host.starter.terminate()  # the broker, which leaves the spawner behind
+        host.starter.wait(20)
+        host.starter = None
+        os.kill(host.spawner, 15)
+        tap.wait_for(lambda: not host.own_processes(), "both end", 20)
+
+
 @case
 def a_failing_start_is_told_at_once(host):
     os.makedirs(host.runtime, 0o755, exist_ok=True)

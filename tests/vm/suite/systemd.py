@@ -43,6 +43,12 @@ def read(*path):
         return f.read().strip()
 
 
+def write(path, text):
+    """In place: the file keeps its label."""
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
 class Systemd(installed.Installed):
     """Started and stopped by its units only."""
 
@@ -116,14 +122,17 @@ def systemd_finds_nothing_wrong_with_our_units(host):
 
 @case
 def sysusers_makes_both_users(host):
-    root = os.path.join(host.work, "root")
-    os.makedirs(os.path.join(root, "etc"))
-    run("systemd-sysusers", "--root=" + root, "/usr/lib/sysusers.d/postern.conf")
-    users = {line.split(":")[0]: line.split(":") for line in open(os.path.join(root, "etc/passwd"), encoding="utf-8")}
-    groups = [line.split(":")[0] for line in open(os.path.join(root, "etc/group"), encoding="utf-8")]
-    for name in ("postern", "postern-spawn"):
-        tap.true(name in users and name in groups and users[name][2] != "0", name + ": %r" % users.get(name))
-        tap.true(users[name][6].strip().endswith("nologin"), "shell of " + name)
+    files = {path: open(path, encoding="utf-8").read() for path in ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")}
+    try:
+        for path, text in files.items():
+            write(path, "".join(line for line in text.splitlines(True) if not line.startswith("postern")))
+        run("systemd-sysusers", "/usr/lib/sysusers.d/postern.conf")
+        for name in ("postern", "postern-spawn"):
+            user, group = (run("getent", kind, name).strip().split(":") for kind in ("passwd", "group"))
+            tap.true(0 < int(user[2]) < 1000 and user[3] == group[2] and user[6].endswith("nologin"), "%r %r" % (user, group))
+    finally:
+        for path, text in files.items():
+            write(path, text)
 
 
 @case
@@ -197,14 +206,14 @@ def a_killed_spawner_comes_back_and_keeps_sandboxes(host):
     """The unit's own group holds groups with limits then, so that systemd can put no process into it."""
     one, broker = host.state("one"), host.broker
     before = processes(one)
-    for name in ("two", "three"):  # more than once
+    for _ in range(2):  # it is as good as the first one
         host.killed(SPAWNER, host.spawner)
         tap.equal((host.broker, processes(one)), (broker, before), "broker and sandbox")
-        other = host.starts(name)
-        tap.equal(os.path.dirname(group(other)), os.path.dirname(group(one)), "where a sandbox of the new spawner is")
+    two = host.starts("two")
+    tap.equal(os.path.dirname(group(two)), os.path.dirname(group(one)), "where a sandbox of the new spawner is")
     tap.equal(show(SPAWNER, "MainPID")["MainPID"], str(host.spawner), "the main process is the new spawner")
     path = group(one)
-    for name in ("one", "two", "three"):
+    for name in ("one", "two"):
         host.ok("stop", name)
     tap.wait_for(lambda: not os.path.exists(path), "the group of a sandbox that two spawners ago started")
 
