@@ -43,6 +43,12 @@ def units(program, root):
     return found
 
 
+def hooks(program):
+    """Test hooks of common/fault.h in a program: inlined, but the debug information names them."""
+    with open(program, "rb") as f:
+        return sorted({name.decode() for name in re.findall(rb"\0(fault_[a-z]+)(?=\0)", f.read())})
+
+
 def header(path):
     """The sentence after Runs:, and the roles it names. In a sentence, "the spawner's child" names the spawner."""
     with open(path, encoding="utf-8") as f:
@@ -83,6 +89,12 @@ def main():
             breaches.append(f"{path}: part of the launcher inside {sorted(roles)}")
         if path.startswith("broker/") and roles & {"CLI", "controller"}:
             breaches.append(f"{path}: part of the broker inside {sorted(roles)}")
+    # What a test build can be told to do (fail, forget a capability, give everybody the same id) no other one knows of.
+    for program in programs:
+        breaches += [f"{program}: has the test hook {name}" for name in hooks(program)]
+    spawner = next((p for p in programs if p.endswith("/postern-spawner")), "")
+    if os.path.exists(spawner + "-fault") and "fault_id" not in hooks(spawner + "-fault"):
+        breaches.append(f"{spawner}-fault: no hook is found where one is, so nothing is proved above")
     print("\n".join(breaches))
     print(f"{len(linked)} files in {len(programs)} programs")
     sys.exit(1 if breaches else 0)
