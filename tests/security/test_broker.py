@@ -329,25 +329,31 @@ def a_sandbox_uid_is_not_even_heard(host):
 def D26_verbs_and_roles(host):
     """The whole table: what each kind of caller may do, default deny."""
     rows = [cells[1] for cells in wire.T.op_rows if cells[2] == "CLIENT"]
-    tap.equal(rows, ["HELLO", "HOST", "HYPERVISOR", "NETWORK", "ACQUIRE", "ATTACH", "NEXT", "KILL"],
+    tap.equal(rows, ["HELLO", "HOST", "HYPERVISOR", "NETWORK", "ACQUIRE", "ATTACH", "NEXT", "KILL", "ENDED"],
               "verbs this matrix knows")
     with host.launch("hostile", ["hold"], uid=ALICE, flags=wire.T.constants["WIRE_SURVIVE"]) as launch:
         expected = {  # KILL last: it ends what the others look at
             BOB: {"HOST": "OK", "HYPERVISOR": "OK", "NETWORK": "OK", "NEXT": "NOT_FOUND", "ATTACH": "NOT_FOUND",
-                  "KILL": "NOT_FOUND"},
+                  "KILL": "NOT_FOUND", "ENDED": "NOT_FOUND"},
             # In no rule, owner of nothing: not heard at all.
-            CAROL: dict.fromkeys(("HELLO", "HOST", "HYPERVISOR", "NETWORK", "NEXT", "ATTACH", "KILL"), "NOT_ALLOWED"),
+            CAROL: dict.fromkeys(("HELLO", "HOST", "HYPERVISOR", "NETWORK", "NEXT", "ATTACH", "KILL", "ENDED"),
+                                 "NOT_ALLOWED"),
             # Root sees all and may end all; what a guest says is its owner's alone.
-            0: {"NEXT": "OK", "ATTACH": "NOT_FOUND", "KILL": "OK"},
+            0: {"NEXT": "OK", "ATTACH": "NOT_FOUND", "ENDED": "NOT_FOUND", "KILL": "OK"},
         }
         for uid, answers in expected.items():
             tap.equal({op: _answer(host, uid, op, launch.uuid) for op in answers}, answers, "answers to uid %d" % uid)
         tap.wait_for(lambda: not harness.alive(launch.lease["init_pid"]), "root's KILL ended it")
+        # Now that it has ended, how is told to its owner and to root, and to nobody else.
+        tap.wait_for(lambda: _answer(host, ALICE, "ENDED", launch.uuid) == "OK", "its owner hears how it ended")
+        tap.equal([_answer(host, uid, "ENDED", launch.uuid) for uid in (0, BOB, CAROL)], ["OK", "NOT_FOUND", "NOT_ALLOWED"],
+                  "and who else does")
 
 
 def _answer(host, uid, op, uuid):
     own, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    values = {"HYPERVISOR": {"name": "mock"}, "NETWORK": {"name": "lan"}, "ATTACH": {"uuid": uuid}, "KILL": {"uuid": uuid}}
+    values = {"HYPERVISOR": {"name": "mock"}, "NETWORK": {"name": "lan"}, "ATTACH": {"uuid": uuid}, "KILL": {"uuid": uuid},
+              "ENDED": {"uuid": uuid}}
     with own, far:
         try:
             with host.session(uid) as session:

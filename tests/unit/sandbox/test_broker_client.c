@@ -54,7 +54,7 @@ static void answer(int fd, enum script script, uint16_t op, uint32_t sequence)
 		kind = WIRE_ERROR;
 		fds = 0;
 		memset(&msg, 0, sizeof(msg));
-		msg.error.code = op == WIRE_OP_NEXT ? WIRE_ERR_NOT_FOUND : WIRE_ERR_STEP_FAILED;
+		msg.error.code = op == WIRE_OP_NEXT || op == WIRE_OP_ENDED ? WIRE_ERR_NOT_FOUND : WIRE_ERR_STEP_FAILED;
 		msg.error.step = STEP_TAP_CREATE;
 		msg.error.number = EPERM;
 		sequence = script == ERROR_UNASKED ? 0 : sequence;
@@ -134,6 +134,7 @@ static void well(void **state)
 	struct wire_host_reply host;
 	struct broker_failure why;
 	struct wire_lease lease;
+	struct wire_ended ended;
 	struct broker *broker;
 	int pair[2], pidfd = -1, before;
 
@@ -147,6 +148,8 @@ static void well(void **state)
 	assert_int_equal(broker_network(broker, "a name/../", &network, &why), -EREMOTEIO);
 	assert_int_equal(why.code, WIRE_ERR_NETWORK_UNKNOWN);
 	assert_int_equal(broker_kill(broker, uuid, &why), 0);
+	assert_int_equal(broker_ended(broker, uuid, &ended, &why), 0);
+	assert_int_equal(ended.oom, 0);
 	assert_int_equal(broker_next(broker, 0, &lease, &why), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
 	bad.vcpus = 0; /* said here, not found out by the broker */
@@ -203,6 +206,7 @@ static void errors(void **state)
 	const uint8_t uuid[16] = { 1 };
 	struct broker_failure why;
 	struct wire_lease lease;
+	struct wire_ended ended;
 	struct broker *broker;
 	int pidfd = -1;
 
@@ -213,6 +217,7 @@ static void errors(void **state)
 	assert_int_equal(why.exit_status, EXIT_LAUNCH);
 	assert_non_null(strstr(why.text, "could not create the tap: Operation not permitted"));
 	assert_int_equal(broker_next(broker, 0, &lease, &why), -ENOENT); /* the session goes on after an error */
+	assert_int_equal(broker_ended(broker, uuid, &ended, &why), -ENOENT);
 	broker_close(broker);
 	end_peer();
 	start_peer(ERROR_UNASKED);
