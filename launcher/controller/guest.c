@@ -90,8 +90,9 @@ void guest_oom_text(const struct guest *guest, uint8_t oom, char *out, size_t si
 	if (oom == WIRE_OOM_HOST)
 		(void)snprintf(out, size, "killed: the host ran out of memory; have fewer or smaller guests on it");
 	else
-		(void)snprintf(out, size, "killed: out of memory (limit %u MiB): raise limits.memory, or have "
-					  "limits.overhead_mib raised in the policy",
+		(void)snprintf(out, size,
+			       "killed: out of memory (limit %u MiB): raise limits.memory, or have "
+			       "limits.overhead_mib raised in the policy",
 			       guest->lease.limits[0].memory_mib);
 }
 
