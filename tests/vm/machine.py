@@ -13,6 +13,7 @@ import threading
 import time
 
 import cache
+import rules.policies as policies
 from cache import ROOT, Trouble, run, say
 
 NO_VERDICT = 125
@@ -83,6 +84,8 @@ def pack(path, options, command):
             more = ("--with", vsock) if os.path.exists(vsock) else ()
             path = run(os.path.join(ROOT, "tools/guest"), "--cache", os.path.join(cache.CACHE, "guest"), *more)
             given.append(path.strip() + ":guest")
+        if options.rules:
+            given.append(policies.directory(options.rules) + ":policies")
         for item in given:
             source, _, name = item.partition(":")
             if not os.path.exists(source):

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs: tests (root, unconfined_t, inside the test VM). By hand, not in CI: is each permission of the SELinux module needed?
+#
+#   pieces.py DIRECTORY [FIRST LAST]     DIRECTORY: what policies.py --pieces made
+#
+# First everything is off and SELinux is permissive: what the tests then use is told by denials. Then it is enforcing, with
+# exactly that: all tests must pass, so the rest is for nothing as far as they see. Then each one that is used is taken away
+# by itself, and the test of its group must fail.
+import json
+import os
+import re
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import guest  # noqa: E402
+import installed  # noqa: E402
+import kernel  # noqa: E402
+import needs  # noqa: E402
+
+DENIAL = re.compile(r"denied  \{ (.*?) \}.*scontext=\w+:\w+:(\w+).*tcontext=\w+:\w+:(\w+).*tclass=(\w+)")
+
+
+def enforce(on):
+    with open(kernel.SELINUX + "/enforce", "w", encoding="ascii") as f:
+        f.write("%d" % on)
+
+
+class Pieces:
+    def __init__(self, directory):
+        with open(os.path.join(directory, "pieces.json"), encoding="utf-8") as f:
+            made = json.load(f)
+        self.all, self.attributes = made["pieces"], made["attributes"]
+
+    def _is(self, name, kind):
+        if name in self.attributes:
+            return any(self._is(member, kind) for member in self.attributes[name])
+        return name == kind or not name.endswith("_t")  # an attribute of the base policy: may be
+
+    def used(self, mark):
+        """The booleans of pieces whose lack was felt since the mark."""
+        found = set()
+        for line in installed.avc_since(mark, "."):
+            match = DENIAL.search(line)
+            if not match:
+                continue
+            permissions, source, target, kind = match.group(1).split(), *match.groups()[1:]
+            for piece in self.all:
+                if "permission" in piece and piece["class"] == kind and piece["permission"] in permissions and \
+                        self._is(piece["source"], source) and \
+                        (self._is(piece["target"], target) or piece["target"] == "self" and source == target):
+                    found.add(piece["boolean"])
+        return found
+
+    def switch(self, on, which):
+        kernel.set_booleans(**{name: on for name in which})
+
+
+def fresh(world):
+    world.wipe()
+    guest.revive(world)
+
+
+def run_all(world, what):
+    """Names of tests that fail."""
+    failed = []
+    world.wipe()
+    for name in sorted(needs.TESTS, key=lambda name: name not in needs.FRESH):
+        if name not in needs.FRESH:
+            guest.revive(world)
+        why = guest.attempt(world, name)
+        if why is not None:
+            failed.append(name)
+            print("# %s: %s fails: %s" % (what, name, why), flush=True)
+        if name in needs.FRESH:
+            world.wipe()
+    return failed
+
+
+def main(directory, first=0, last=None):
+    pieces = Pieces(directory)
+    kernel.load(os.path.join(directory, "pieces.policy"))
+    world = needs.World()
+    enforce(False)
+    mark = installed.avc_mark()
+    # What names a type of its own for what is made is asked by nobody: it stays, and is tried one by one below.
+    pieces.switch(False, [p["boolean"] for p in pieces.all if "permission" in p])
+    run_all(world, "permissive")
+    used = pieces.used(mark) | {p["boolean"] for p in pieces.all if "permission" not in p}
+    enforce(True)
+    pieces.switch(True, used)
+    for _ in range(3):
+        mark = installed.avc_mark()
+        if not run_all(world, "with what is used"):
+            break
+        more = pieces.used(mark) - used
+        pieces.switch(True, more)
+        used |= more
+    for piece in pieces.all:
+        if piece["boolean"] not in used:
+            print("UNUSED %s: %s" % (piece["group"], piece["rule"]), flush=True)
+    for number, piece in list(enumerate(pieces.all))[int(first):int(last) if last else None]:
+        name = needs.NEEDED.get(piece["group"])
+        if piece["boolean"] not in used or name is None:
+            continue
+        world.wipe() if name in needs.FRESH else guest.revive(world)
+        pieces.switch(False, [piece["boolean"]])
+        why = guest.attempt(world, name)
+        pieces.switch(True, [piece["boolean"]])
+        print("%s %d %s: %s%s" % ("NEEDED" if why else "UNNOTICED", number, piece["group"], piece["rule"],
+                                  " # " + why[:100] if why else ""), flush=True)
+    world.wipe()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
