@@ -55,8 +55,10 @@ def no_mounts(host):
 @case
 def init_is_out_of_reach(host):
     """Where Landlock cannot hold a signal back (before its version 6), tgkill() says that it was sent; init, which the kernel
-    shields from its own pid namespace, does not get it: had it died, the words behind would not have been tried."""
-    sent = () if probe.landlock_abi() >= 6 else ("tgkill:1:1:9", "tgkill:1:1:6")
+    shields from its own pid namespace, does not get it: had it died, the words behind would not have been tried. A label
+    that is enforced holds it back all the same."""
+    labelled = os.path.exists("/sys/fs/selinux/enforce") and open("/sys/fs/selinux/enforce", encoding="ascii").read(1) == "1"
+    sent = () if labelled or probe.landlock_abi() >= 6 else ("tgkill:1:1:9", "tgkill:1:1:6")
     both(host, attacks.INIT, "init", sent)
 
 
