@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Runs: tests (root): on the host, to boot machines that each lack something; inside each of them, to see it said.
-#
-#   degraded.py --build DIR [BOOT...]     on the host: every boot of the table, or these, one after the other, as one TAP stream
+# Runs: tests (root, inside test machines that each lack something; POSTERN_BOOT says which). jobs.table boots them.
 #
 # What a host lacks is named in three places (postern-start --check, the daemons' log, the receipt), refused when it is
 # required, and changes nothing else: the set of rows in the receipt that are not good is compared as a whole. The table is
@@ -11,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
@@ -28,38 +25,30 @@ WHOLE = {"kvm": "granted: device node inside the sandbox", "tap": "granted", "vh
          "vhost-vsock": "granted: descriptor", "label": "granted", "cgroup": "granted: cgroup v2 controllers",
          "landlock": "granted", "port-filter": "granted"}
 LANDLOCK_OLD = "version 2: signals and abstract sockets are not held back by it"
-SECURITY = "tests/security/test_vmm.py:no_namespaces,no_mounts,no_files_but_its_own,D31_all_capability_sets_are_empty,init_is_out_of_reach"
-PRIVILEGES = "tests/integration/test_privileges.py"
 
-# options of `vm run`; what the kernel must show; grants that differ from WHOLE; rows of the receipt that are not good, with
-# what they say (None: the grant's text); the other test files of this boot.
+# What the kernel must show; grants that differ from WHOLE; rows of the receipt that are not good, with what they say (None:
+# the grant's text).
 BOOTS = {
     "complete": {
-        "options": ["--kernel", "6.12"], "selinux": "Enforcing", "landlock": 6, "grants": {}, "rows": {}, "files": [PRIVILEGES]},
+        "selinux": "Enforcing", "landlock": 6, "grants": {}, "rows": {}},
     "old-landlock": {
-        "options": ["--kernel", "6.1", "--cgroup", "hybrid", "--permissive"], "selinux": "Permissive", "landlock": 2,
+        "selinux": "Permissive", "landlock": 2,
         "grants": {"landlock": PARTIAL, "label": PARTIAL, "cgroup": CGROUP1},
-        "rows": {"grant.landlock": None, "vmm.landlock": LANDLOCK_OLD, "grant.label": None}, "files": [PRIVILEGES, SECURITY]},
+        "rows": {"grant.landlock": None, "vmm.landlock": LANDLOCK_OLD, "grant.label": None}},
     "bare": {
-        "options": ["--kernel", "6.1", "--no-selinux", "--no-vhost", "--landlock", "off", "--cgroup", "v1"],
         "selinux": "Disabled", "landlock": 0,
         "grants": {"label": NO_KERNEL, "vhost-net": NO_NODE, "vhost-vsock": NO_NODE, "landlock": NO_KERNEL, "cgroup": CGROUP1},
         "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none", "grant.landlock": None,
                  "vmm.landlock": "none: the VMM is kept in by everything else", "grant.vhost-net": None,
-                 "grant.vhost-vsock": None, "outside.vmm.cgroup": "none", "outside.init.cgroup": "none"},
-        "files": [PRIVILEGES, SECURITY]},
+                 "grant.vhost-vsock": None, "outside.vmm.cgroup": "none", "outside.init.cgroup": "none"}},
     "no-tun": {
-        "options": ["--kernel", "6.12", "--append", "module_blacklist=tun"], "selinux": "Enforcing", "landlock": 6,
-        "grants": {"tap": NO_NODE, "vhost-net": NO_NODE, "port-filter": FAILED}, "rows": {},
-        "files": []},
+        "selinux": "Enforcing", "landlock": 6,
+        "grants": {"tap": NO_NODE, "vhost-net": NO_NODE, "port-filter": FAILED}, "rows": {}},
     "no-userns": {
-        "options": ["--kernel", "6.12", "--userns", "off", "--no-selinux"], "selinux": "Disabled", "landlock": 6, "mode": "direct",
+        "selinux": "Disabled", "landlock": 6, "mode": "direct",
         "grants": {"label": NO_KERNEL},
         "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none",
-                 "vmm.namespace.user": "the host's: direct mode"},
-        "files": [PRIVILEGES, SECURITY, "tests/integration/test_cli.py:life_of_a_mock,kill_ends_what_does_not_stop,two_users",
-                  "tests/integration/test_death.py:controller_dies,init_dies,spawner_dies,broker_dies,both_die",
-                  "tests/security/test_users.py:K09_no_way_into_a_sandbox,K09_daemons_are_out_of_reach,K10_nobody_becomes_a_sandbox_uid"]},
+                 "vmm.namespace.user": "the host's: direct mode"}},
 }
 # What a user is told whose spec requires the thing; exit status 6 is EXIT_HOST.
 REQUIRES = {
@@ -72,8 +61,6 @@ REQUIRES = {
 }
 SAID_BY_START_ALONE = ("port-filter",)  # tried by the spawner: --check cannot know, and start does not require what it has not seen
 
-
-# ---- inside ----------------------------------------------------------------------------------------------------------
 
 def boot():
     return BOOTS[os.environ["POSTERN_BOOT"]]
@@ -208,45 +195,4 @@ def inside():
     harness.main(policy=policy)
 
 
-# ---- on the host -----------------------------------------------------------------------------------------------------
-
-def run_boot(name, build, number):
-    """One machine; its cases go out under the boot's name. Returns how many were told and how many failed."""
-    words = ["env", "POSTERN_BOOT=" + name, "POSTERN_TEST_MODE=" + BOOTS[name].get("mode", "namespace"), "python3", "-B",
-             "tests/vm/suite/run.py", "tests/vm/suite/degraded.py", *BOOTS[name]["files"]]
-    argv = [os.path.join(ROOT, "tests/vm/vm"), "run", *BOOTS[name]["options"], "--cpus", "2", "--timeout", "600", "--build", build, "--", *words]
-    began, told, bad, planned = time.monotonic(), 0, 0, None
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace") as vm:
-        for line in vm.stdout:
-            result = re.match(r"(not )?ok \d+ - (.*)", line)
-            if result:
-                told, bad = told + 1, bad + bool(result.group(1))
-                print("%sok %d - %s: %s" % (result.group(1) or "", number + told, name, result.group(2)), flush=True)
-            elif line.startswith("1.."):
-                planned = int(line[3:])
-            elif line.strip():
-                print("# " + line.rstrip().removeprefix("# "), flush=True)
-    if vm.returncode != (1 if bad else 0) or not told or told != planned:
-        told, bad = told + 1, bad + 1
-        print("not ok %d - %s: the machine ended with status %d" % (number + told, name, vm.returncode), flush=True)
-    print("# boot %s: %.0f s" % (name, time.monotonic() - began), flush=True)
-    return told, bad
-
-
-def outside(words):
-    build, names, number, bad = None, [], 0, 0
-    if words[:1] == ["--build"]:
-        build, names = words[1], words[2:]
-    if build is None or not set(names) <= set(BOOTS):
-        sys.exit("degraded.py --build DIR [%s]..." % "|".join(BOOTS))
-    for name in names or BOOTS:
-        told, wrong = run_boot(name, build, number)
-        number, bad = number + told, bad + wrong
-    print("1..%d" % number)
-    return 1 if bad else 0
-
-
-if "POSTERN_BOOT" in os.environ:
-    inside()
-else:
-    sys.exit(outside(sys.argv[1:]))
+inside()
