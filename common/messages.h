@@ -257,7 +257,7 @@
 
 /* Every message, parts before the messages that contain them. */
 #define WIRE_MESSAGES(X) \
-	X(empty) X(empty) X(nic_ask) X(nic) X(limits) X(lease) X(hello) X(hello_reply) X(error) X(host_reply) X(name) \
+	X(empty) X(nic_ask) X(nic) X(limits) X(lease) X(hello) X(hello_reply) X(error) X(host_reply) X(name) \
 	X(hypervisor_reply) X(network_reply) X(acquire) X(uuid) X(ended) X(cursor) X(start) X(lease_id) \
 	X(step_failed) X(gone) X(spawner_hello) X(joined) X(boot) X(asset) X(plan) X(fact_id) X(fact_ids) X(fact_ns) \
 	X(fact_fd) X(facts) X(stop) X(exited)
