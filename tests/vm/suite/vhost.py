@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Runs: tests (root, inside the test VM). vhost-net, vhost-vsock and KVM live: two Linux guests at once with every grant there
-# is, and VMMs that try to make more of their descriptors than they are.
+# Runs: tests (root, inside the test VM). vhost-net, vhost-vsock and KVM live: two Linux guests at once with every grant
+# there is, and VMMs that try to make more of their descriptors than they are.
 #
 # The two guests are started before the first case, since a boot takes seconds under emulation. Each has a NIC on a
 # network that keeps sandboxes apart and one on a network that does not, with different numbers of queues: a descriptor in
@@ -12,117 +12,23 @@ import re
 import socket
 import struct
 import sys
-import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "integration"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "integration")]
+import guests as live  # noqa: E402
 import harness  # noqa: E402
 import installed  # noqa: E402
 import tap  # noqa: E402
 import wire  # noqa: E402
+from guests import SET_CID, SHELL_PORT, attach, borrowed, cgroup_file, ping, say, take_cid  # noqa: E402
 from harness import ALICE, BOB  # noqa: E402
 from tap import case  # noqa: E402
 
-GUEST = os.path.join(harness.ROOT, "guest")
-SHELL_PORT, HOST_PORT, HOST_CID = 5000, 6000, 2
-SLOT_VSOCK, SLOT_TAP, SLOT_VHOST = 6, 16, 48
-SET_CID, SET_OWNER, RESET_OWNER = 0x4008AF60, 0xAF01, 0xAF02
-TUNSETIFF = 0x400454CA
-IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE, IFF_VNET_HDR, IFF_PERSIST = 2, 0x1000, 0x100, 0x4000, 0x800
+HOST_PORT = 6000
+SLOT_VSOCK, SLOT_VHOST = 6, 48
+SET_OWNER, RESET_OWNER = 0xAF01, 0xAF02
 VSOCK_WANT = wire.T.constants["WIRE_VSOCK_WANT"]
 VHOST_WANT = wire.T.constants["WIRE_NIC_VHOST_WANT"]
-
-
-class Guest:
-    """A Linux guest of a user: NICs on "lan" (isolated) and "open" (not), vsock, KVM, limits of its own."""
-
-    def __init__(self, host, uid, name, number, queues, vcpus):
-        self.host, self.uid, self.name, self.queues, self.vcpus = host, uid, name, queues, vcpus
-        self.ip = ["10.98.%d.%d" % (net, 10 + number) for net in (0, 2)]
-        self.memory = 160
-        nics = [{"type": "tap", "network": net, "queues": q, "vhost": "require"} for net, q in zip(("lan", "open"), queues)]
-        words = 'quiet postern.ip=%s/24 postern.ip1=%s/24 postern.then=wait postern.cmd="%s"' % (*self.ip,
-            "modprobe vmw_vsock_virtio_transport; vsock serve %d & echo HAS-CID $(vsock cid)" % SHELL_PORT)
-        files = {f: host.user_copy(uid, os.path.join(GUEST, f)) for f in ("vmlinuz", "initrd.img")}
-        spec = host.spec(uid, hypervisor="qemu", kernel=files["vmlinuz"], initrd=files["initrd.img"], accel="kvm",
-                         memory=self.memory, vcpus=vcpus, nics=nics, vsock="require", cmdline=words,
-                         limits={"memory": 512, "pids": 64, "cpu_percent": 200})
-        self.spec = spec
-
-    def start(self):
-        self.host.ok("run", self.spec, "--detach", "--name", self.name, uid=self.uid, timeout=120)
-        self.lease = self.host.leases_of(self.uid)[0]
-        (self.vmm,) = harness.children(self.lease["init_pid"])
-        self.cid = self.lease["cid"]
-
-    def wait_ready(self):
-        tap.wait_for(lambda: "HAS-CID" in self.console(), "guest %s is up" % self.name, 240, 1)
-
-    def console(self):
-        return self.host.ok("logs", self.name, "--console", uid=self.uid)
-
-    def run(self, command, seconds=60):
-        """Run a command in the guest, by vsock. Returns (status, output)."""
-        text = say(self.cid, SHELL_PORT, "run " + command, seconds)
-        output, _, status = text.rpartition("status ")
-        return int(status), output
-
-    def ok(self, command):
-        status, output = self.run(command + " 2>&1")
-        tap.equal(status, 0, "%s in guest %s: %s" % (command, self.name, output))
-        return output
-
-    def threads(self):
-        """{tid: name} of the VMM's threads and of whatever the kernel put beside them, in the sandbox's cgroup."""
-        return {int(tid): harness.comm(int(tid)) for tid in open(cgroup_file(self.lease, "cgroup.threads"), encoding="ascii")}
-
-
-def cgroup_file(lease, name):
-    return "/sys/fs/cgroup" + lease["cgroup"].removeprefix("/sys/fs/cgroup") + "/" + name
-
-
-def say(cid, port, text, seconds=60):
-    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as s:
-        s.settimeout(seconds)
-        s.connect((cid, port))
-        s.sendall(text.encode())
-        answer = b""
-        while True:
-            data = s.recv(4096)
-            if not data:
-                return answer.decode("utf-8", "replace")
-            answer += data
-
-
-def take_cid(cid):
-    """What another process that opens the device is told when it asks for this context id: "OK" or an errno's name."""
-    import errno
-    fd = os.open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, SET_CID, struct.pack("=Q", cid))
-        return "OK"
-    except OSError as why:
-        return errno.errorcode[why.errno]
-    finally:
-        os.close(fd)
-
-
-def ping(address, seconds=5):
-    """An echo request of the host's own; True when it is answered. (`ping` would change its domain.)"""
-    packet = bytearray(struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, 1) + b"postern!")
-    total = sum(struct.unpack("!%dH" % (len(packet) // 2), packet))
-    total = (total >> 16) + (total & 0xFFFF)
-    packet[2:4] = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            s.sendto(packet, (address, 0))
-            s.settimeout(1)
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    data, peer = s.recvfrom(2048)
-                    if peer[0] == address and data[20] == 0:
-                        return True
-    return False
 
 
 def policy(config, host):
@@ -133,9 +39,9 @@ def policy(config, host):
 
 
 def prepare(host):
-    if not os.path.exists(GUEST):
-        raise tap.Skip("no guest in this VM: vm run --guest")
-    host.guests = [Guest(host, ALICE, "one", 1, (1, 2), 2), Guest(host, BOB, "two", 2, (2, 1), 2)]
+    if not os.path.exists(live.FILES):
+        raise RuntimeError("no guest in this VM: vm run --guest")
+    host.guests = [live.Guest(host, ALICE, "one", 1, (1, 2), 2), live.Guest(host, BOB, "two", 2, (2, 1), 2)]
     host.trouble_with_guests = None
     host.mark = installed.avc_mark()
 
@@ -164,7 +70,8 @@ def two_guests_come_up_with_every_grant(host):
         for nic, name in zip(guest.lease["nics"], ("eth0", "eth1")):
             tap.equal(guest.ok("cat /sys/class/net/%s/address" % name).strip(), nic["mac"].hex(":"), name)
             queues = guest.ok("ls /sys/class/net/%s/queues" % name).split()
-            tap.equal(len([q for q in queues if q.startswith("rx")]), nic["queues"], "queues of %s of %s" % (name, guest.name))
+            found = len([q for q in queues if q.startswith("rx")])
+            tap.equal(found, nic["queues"], "queues of %s of %s" % (name, guest.name))
         tap.equal(int(guest.ok("vsock cid")), guest.cid, "context id of " + guest.name)
         tap.true("kvm" in guest.ok("cat /sys/devices/system/clocksource/clocksource0/available_clocksource"),
                  "it sees that it runs under KVM")
@@ -283,7 +190,8 @@ def every_thread_of_qemu_is_bare(host):
             name = found["Name"].strip()
             tap.equal({int(n) for n in found["Uid"].split()}, {guest.lease["uid"]}, "uid of " + name)
             tap.equal([int(found[n], 16) for n in harness.CAP_SETS], [0] * 5, "capabilities of " + name)
-            tap.equal((found["NoNewPrivs"].strip(), found["Seccomp"].strip()), ("1", "2"), "no_new_privs, seccomp of " + name)
+            held = (found["NoNewPrivs"].strip(), found["Seccomp"].strip())
+            tap.equal(held, ("1", "2"), "no_new_privs, seccomp of " + name)
         tap.equal(harness.status(guest.vmm)["Groups"].split(), [], "groups")
 
 
@@ -295,39 +203,10 @@ def D23_a_second_uid_cannot_attach_to_a_tap(host):
     for guest in (one, two):
         for nic, queues in zip(guest.lease["nics"], guest.queues):
             name = names[nic["ifindex"]]
-            many = IFF_MULTI_QUEUE if queues > 1 else 0
+            many = live.IFF_MULTI_QUEUE if queues > 1 else 0
             for uid in (BOB, ALICE, two.lease["uid"], one.lease["uid"], 65534):
                 tap.true(attach(host, uid, name, many) in ("EPERM", "EBUSY"), "uid %d attaches to %s" % (uid, name))
             tap.equal(attach(host, 65534, name, many), "EPERM", "nobody to a tap with %d queues" % queues)
-
-
-def attach(host, uid, name, flags):
-    """TUNSETIFF on an existing tap of the switch namespace by a uid with no capability: "OK" or an errno's name."""
-    import errno
-    net = "/proc/%d/fd/%d" % (host.spawner, harness.P_FIRST + harness.P_SWITCH)
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        said = b"?"
-        try:
-            tun = os.open("/dev/net/tun", os.O_RDWR)  # by root, before: the node is not the question here
-            installed.enter(net)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            try:
-                fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags))
-                said = b"OK"
-            except OSError as why:
-                said = errno.errorcode[why.errno].encode()
-        finally:
-            os.write(write, said)
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as f:
-        said = f.read().decode()
-    os.waitpid(pid, 0)
-    return said
 
 
 @case
@@ -417,21 +296,6 @@ def the_context_id_cannot_be_changed_by_the_vmm(host):
         tap.wait_for(lambda: take_cid(4242) == "OK", "the number is free after the end")
 
 
-@contextlib.contextmanager
-def borrowed(pid, number):
-    """A descriptor of another process, as root takes it."""
-    import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
-    pidfd = os.pidfd_open(pid)
-    fd = libc.syscall(438, pidfd, number, 0)
-    os.close(pidfd)
-    tap.true(fd >= 0, "root has descriptor %d of %d" % (number, pid))
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 @case
 def a_vhost_device_is_its_vmms_alone(host):
     """SET_OWNER once, by the VMM; no RESET_OWNER; a descriptor that has an owner is nobody else's."""
@@ -475,7 +339,7 @@ def a_wrong_context_id_on_the_command_line_is_a_broken_guest(host):
 
 @case
 def none_of_this_was_a_denial(host):
-    """Where there are labels: what guests with every grant do, and what a filter answers, never comes to the label's lock."""
+    """Where there are labels: what guests with every grant do, and what a filter answers, never comes to that lock."""
     tap.equal(installed.avc_since(host.mark), [], "denials")
 
 
