@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "label.h"
 
 #define ANSWER_WAIT_S 5
 
@@ -63,6 +64,25 @@ static int take_table(struct start *s)
 	return 0;
 }
 
+/* The other half's label: its user and role are those of every init and VMM to come, and none of them may change user or
+ * role. A half of another one would find each launch refused, so it is refused itself. The socket has start's own label. */
+static int same_label(const struct start *s, enum survivor who, int fd)
+{
+	char label[LABEL_TEXT_MAX] = "";
+	socklen_t size = sizeof(label) - 1;
+
+	if (!label_wanted(s))
+		return 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERSEC, label, &size) < 0)
+		return -errno;
+	if (strcmp(label, s->label) == 0)
+		return 0;
+	log_error("%s: it was started as %s, and this is %s: start both halves in the same way, through the service manager "
+		  "or from root's shell",
+		  names[who], label, s->label);
+	return -EPERM;
+}
+
 int survivor_join(struct start *s, enum survivor who)
 {
 	const struct wire_session session = { .link = LINK_RENDEZVOUS,
@@ -75,8 +95,11 @@ int survivor_join(struct start *s, enum survivor who)
 	size_t next = 0;
 	int r;
 
-	r = fd < 0 ? fd
-		   : wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing, &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
+	r = fd < 0 ? fd : same_label(s, who, fd);
+	if (r == -EPERM)
+		return r;
+	if (r == 0)
+		r = wire_send(fd, WIRE_OP_R_JOIN, WIRE_REQUEST, 1, &nothing, &s->link[who == SURVIVOR_BROKER ? 0 : 1], 1);
 	if (r == 0)
 		r = wire_recv(fd, &session, &in);
 	if (r == 1 && in.kind != WIRE_REPLY) {
