@@ -41,7 +41,8 @@ def policy(config, host):
 def prepare(host):
     if not os.path.exists(live.FILES):
         raise RuntimeError("no guest in this VM: vm run --guest")
-    host.guests = [live.Guest(host, ALICE, "one", 1, (1, 2), 2), live.Guest(host, BOB, "two", 2, (2, 1), 2)]
+    vcpus = min(2, os.cpu_count())  # two virtual ones on one processor wait for each other most of the time
+    host.guests = [live.Guest(host, ALICE, "one", 1, (1, 2), vcpus), live.Guest(host, BOB, "two", 2, (2, 1), vcpus)]
     host.trouble_with_guests = None
     host.mark = installed.avc_mark()
 
@@ -71,7 +72,7 @@ def two_guests_come_up_with_every_grant(host):
             tap.equal(guest.ok("cat /sys/class/net/%s/address" % name).strip(), nic["mac"].hex(":"), name)
             queues = guest.ok("ls /sys/class/net/%s/queues" % name).split()
             found = len([q for q in queues if q.startswith("rx")])
-            tap.equal(found, nic["queues"], "queues of %s of %s" % (name, guest.name))
+            tap.equal(found, min(nic["queues"], guest.vcpus), "queues of %s of %s" % (name, guest.name))
         tap.equal(int(guest.ok("vsock cid")), guest.cid, "context id of " + guest.name)
         tap.true("kvm" in guest.ok("cat /sys/devices/system/clocksource/clocksource0/available_clocksource"),
                  "it sees that it runs under KVM")
@@ -106,10 +107,9 @@ def every_queue_carries_frames(host):
     """Many flows: with two queue pairs both move packets, so each descriptor is one of the right tap."""
     for guest in guests(host):
         for name, gateway, queues in zip(("eth0", "eth1"), ("10.98.0.1", "10.98.2.1"), guest.queues):
-            if queues < 2:
-                continue
+            queues = min(queues, guest.vcpus)  # Linux uses no more
             # A guest's processors have a queue each, and the tap answers on the queue that asked.
-            guest.ok("for c in 1 2; do taskset $c ping -c 2 -W 5 %s || exit 1; done" % gateway)
+            guest.ok("for c in %s; do taskset $c ping -c 2 -W 5 %s || exit 1; done" % ("1 2"[: 2 * queues - 1], gateway))
             device = guest.ok("basename $(readlink /sys/class/net/%s/device)" % name).strip()
             counts = guest.ok("grep %s-input /proc/interrupts" % device)
             for queue in range(queues):
