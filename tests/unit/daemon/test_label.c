@@ -21,30 +21,79 @@ static struct label_pool *new_pool(uint32_t categories)
 	return pool;
 }
 
-/* A pair dominates another when it contains it. Two pairs of two distinct categories each: only when they are equal. */
-static void D13_two_distinct_categories_and_no_dominance(void **state)
+static uint32_t draw(uint32_t *state, uint32_t below) /* xorshift: the same order in each run */
 {
-	struct label_pool *pool = new_pool(LABEL_CATEGORIES);
-	bool *alive = calloc(LABEL_PAIRS, sizeof(*alive));
-	uint32_t *ring = calloc(ALIVE, sizeof(*ring)), low, high, pair;
+	*state ^= *state << 13;
+	*state ^= *state >> 17;
+	*state ^= *state << 5;
+	return *state % below;
+}
 
-	(void)state;
-	for (unsigned i = 0; i < MANY; i++) {
-		if (i >= ALIVE) { /* the oldest ends */
-			label_release(pool, ring[i % ALIVE]);
-			alive[ring[i % ALIVE]] = false;
+/* One label dominates another when its set of categories contains the other's. A set of two contains another of two only
+ * when they are equal, and sets have one number each: so it is enough that no live pair's number is given out again. */
+static void check_pair(uint32_t pair, uint32_t categories, const bool *alive)
+{
+	uint32_t low, high;
+
+	label_categories(pair, &low, &high);
+	assert_true(low < high && high < categories);
+	assert_int_equal(low + high * (high - 1) / 2, pair);
+	assert_false(alive[pair]);
+}
+
+/* As many pairs as there is room for, in waves up to the limit and down again; any of those that live may be the next to
+ * end. With a limit above the number of pairs each wave runs into exhaustion. */
+static void give_and_take(uint32_t categories, uint32_t limit)
+{
+	const uint32_t pairs = categories * (categories - 1) / 2;
+	struct label_pool *pool = new_pool(categories);
+	bool *alive = calloc(LABEL_PAIRS, sizeof(*alive)), *known = calloc(LABEL_PAIRS, sizeof(*known));
+	uint32_t *list = calloc(limit, sizeof(*list)), count = 0, taken = 0, reused = 0, refused = 0, seed = 2463534242u, pair;
+	bool rising = true;
+
+	while (taken < MANY) {
+		/* Three steps forward, one back, and the other way round. */
+		if ((draw(&seed, 4) != 0) == rising || count == 0) {
+			if (count == limit || label_take(pool, &pair) == -ENOSPC) {
+				assert_true(count == limit || count == pairs);
+				refused += count == pairs;
+				rising = false;
+				continue;
+			}
+			check_pair(pair, categories, alive);
+			reused += known[pair];
+			alive[pair] = known[pair] = true;
+			list[count++] = pair;
+			taken++;
+		} else {
+			uint32_t which = draw(&seed, count);
+
+			label_release(pool, list[which]);
+			alive[list[which]] = false;
+			list[which] = list[--count];
+			rising = rising || count == 0;
 		}
-		assert_int_equal(label_take(pool, &pair), 0);
-		label_categories(pair, &low, &high);
-		assert_true(low < high && high < LABEL_CATEGORIES);
-		assert_int_equal(low + high * (high - 1) / 2, pair);
-		assert_false(alive[pair]);
-		alive[pair] = true;
-		ring[i % ALIVE] = pair;
+		assert_int_equal(pool->used_count, count);
 	}
-	free(ring);
+	assert_true(reused > MANY / 4);
+	assert_true(limit < pairs ? refused == 0 : refused > 100);
+	free(list);
+	free(known);
 	free(alive);
 	free(pool);
+}
+
+static void D13_two_distinct_categories_and_no_dominance(void **state)
+{
+	(void)state;
+	give_and_take(LABEL_CATEGORIES, ALIVE);
+}
+
+/* The same where nearly every pair is taken, and now and then all are. */
+static void D13_no_dominance_at_exhaustion(void **state)
+{
+	(void)state;
+	give_and_take(33, 33 * 32 / 2 + 1);
 }
 
 static void D13_numbering_is_one_to_one(void **state)
@@ -129,6 +178,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(D13_two_distinct_categories_and_no_dominance),
+		cmocka_unit_test(D13_no_dominance_at_exhaustion),
 		cmocka_unit_test(D13_numbering_is_one_to_one),
 		cmocka_unit_test(D13_exhaustion_is_an_error),
 		cmocka_unit_test(context_and_back),
