@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs: tests (root, unconfined_t, inside the test VM). By hand, not in CI: is each permission of the SELinux module needed?
 #
-#   pieces.py DIRECTORY [FIRST LAST]     DIRECTORY: what policies.py --pieces made
+#   pieces.py DIRECTORY [FIRST LAST]              DIRECTORY: what vm run --rules pieces brought
+#   pieces.py DIRECTORY --watch COMMAND...        only print what another suite uses (its own verdicts mean nothing then)
 #
 # First everything is off and SELinux is permissive: what the tests then use is told by denials. Then it is enforcing, with
 # exactly that: all tests must pass, so the rest is for nothing as far as they see. Then each one that is used is taken away
@@ -9,7 +10,9 @@
 import json
 import os
 import re
+import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -52,13 +55,13 @@ class Pieces:
                     found.add(piece["boolean"])
         return found
 
+    def silent(self):
+        """Those whose lack nobody is told of: a type that is not given to what is made, and, when somebody asked quietly
+        before, a capability. They stay on, and can only be tried one by one."""
+        return {p["boolean"] for p in self.all if "permission" not in p or p["class"] in ("capability", "cap_userns")}
+
     def switch(self, on, which):
         kernel.set_booleans(**{name: on for name in which})
-
-
-def fresh(world):
-    world.wipe()
-    guest.revive(world)
 
 
 def run_all(world, what):
@@ -66,9 +69,13 @@ def run_all(world, what):
     failed = []
     world.wipe()
     for name in sorted(needs.TESTS, key=lambda name: name not in needs.FRESH):
+        why = None
         if name not in needs.FRESH:
-            guest.revive(world)
-        why = guest.attempt(world, name)
+            try:
+                guest.revive(world)
+            except Exception as trouble:
+                why = "no daemons: %s" % trouble
+        why = why or guest.attempt(world, name)
         if why is not None:
             failed.append(name)
             print("# %s: %s fails: %s" % (what, name, why), flush=True)
@@ -77,29 +84,56 @@ def run_all(world, what):
     return failed
 
 
+def watch(directory, command):
+    """Run a command with everything off and SELinux permissive, and say what it used."""
+    pieces = Pieces(directory)
+    kernel.load(os.path.join(directory, "pieces.policy"))
+    enforce(False)
+    with open("/run/enforce", "w", encoding="ascii") as f:  # suites that are about enforcing go on all the same
+        f.write("1")
+    subprocess.run(["mount", "--bind", "/run/enforce", kernel.SELINUX + "/enforce"], check=True)
+    pieces.switch(False, {p["boolean"] for p in pieces.all} - pieces.silent())
+    # The kernel's buffer is finite: denials are collected while they come.
+    found, mark = set(), installed.avc_mark()
+    child = subprocess.Popen(command)
+    while True:
+        ended = child.poll() is not None
+        found |= pieces.used(mark)
+        mark = installed.avc_mark()
+        if ended:
+            break
+        time.sleep(1)
+    for piece in pieces.all:
+        if piece["boolean"] in found:
+            print("USED %s: %s" % (piece["group"], piece["rule"]), flush=True)
+
+
 def main(directory, first=0, last=None):
     pieces = Pieces(directory)
     kernel.load(os.path.join(directory, "pieces.policy"))
     world = needs.World()
     enforce(False)
     mark = installed.avc_mark()
-    # What names a type of its own for what is made is asked by nobody: it stays, and is tried one by one below.
-    pieces.switch(False, [p["boolean"] for p in pieces.all if "permission" in p])
+    pieces.switch(False, {p["boolean"] for p in pieces.all} - pieces.silent())
     run_all(world, "permissive")
-    used = pieces.used(mark) | {p["boolean"] for p in pieces.all if "permission" not in p}
+    used = pieces.used(mark) | pieces.silent()
     enforce(True)
     pieces.switch(True, used)
-    for _ in range(3):
+    for _ in range(4):
         mark = installed.avc_mark()
         if not run_all(world, "with what is used"):
             break
         more = pieces.used(mark) - used
+        for line in installed.avc_since(mark, ".")[:10]:
+            print("# " + line)
         pieces.switch(True, more)
         used |= more
     for piece in pieces.all:
         if piece["boolean"] not in used:
             print("UNUSED %s: %s" % (piece["group"], piece["rule"]), flush=True)
-    for number, piece in list(enumerate(pieces.all))[int(first):int(last) if last else None]:
+    chosen = list(enumerate(pieces.all))[int(first):int(last) if last else None]
+    chosen.sort(key=lambda item: needs.NEEDED.get(item[1]["group"]) in needs.FRESH)  # what is quick first
+    for number, piece in chosen:
         name = needs.NEEDED.get(piece["group"])
         if piece["boolean"] not in used or name is None:
             continue
@@ -113,4 +147,7 @@ def main(directory, first=0, last=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[2:3] == ["--watch"]:
+        watch(sys.argv[1], sys.argv[3:])
+    else:
+        main(*sys.argv[1:])
