@@ -401,7 +401,7 @@ def passed_socket_serves(world):
 # ---- a launch -----------------------------------------------------------------------------------------------------------
 
 @test("enter-init", "enter-vmm", "hold", "broker-sandboxes", "broker-clients", "spawner-capabilities", "spawner-room",
-      "spawner-maps", "init-run", "init-client", "init-landlock", "init-facts", "vmm-run")
+      "init-run", "init-client", "init-landlock", "init-facts", "vmm-run")
 def launch_mock(world):
     """A mock is launched, held at its first instruction, and its receipt says so, with its label and its descriptors."""
     with world.launch("mock") as launch:
