@@ -48,7 +48,8 @@ static void give_and_take(uint32_t categories, uint32_t limit)
 	const uint32_t pairs = categories * (categories - 1) / 2;
 	struct label_pool *pool = new_pool(categories);
 	bool *alive = calloc(LABEL_PAIRS, sizeof(*alive)), *known = calloc(LABEL_PAIRS, sizeof(*known));
-	uint32_t *list = calloc(limit, sizeof(*list)), count = 0, taken = 0, reused = 0, refused = 0, seed = 2463534242u, pair;
+	uint32_t *list = calloc(limit, sizeof(*list)), count = 0, taken = 0, reused = 0, refused = 0, seed = 2463534242u,
+		 pair;
 	bool rising = true;
 
 	while (taken < MANY) {
