@@ -36,10 +36,14 @@ def judge(name, status, text):
         found = CASE.match(line)
         planned = re.match(r"1\.\.(\d+)\s*$", line)
         if found:
-            cases.append("%s - %s: %s" % (found.group(1), name, found.group(2)))
+            word, text = found.groups()
+            skip = re.match(r"(.*?)\s*#\s*SKIP\b\s*(.*)$", text, re.I)
+            if skip:  # the machine was made for its cases
+                word, text = "not ok", "%s (skipped: %s)" % skip.groups()
+            cases.append("%s - %s: %s" % (word, name, text))
         elif planned:
             plan = (plan or 0) + int(planned.group(1))  # programs one after the other: their plans add up
-        elif line.startswith("#"):
+        elif line.startswith("#") and not re.fullmatch(r"# [\d.]+ s", line):
             remarks.append(line)
     failed = any(case.startswith("not ok") for case in cases)
     if plan is not None and plan != len(cases):
@@ -54,14 +58,17 @@ def judge(name, status, text):
 
 
 def do(name, options, command):
-    text = bytearray()
+    """(cases, remarks, a line for the end) of one machine."""
+    text, used = bytearray(), 0
     began = time.monotonic()
     try:
-        status = machine.run_job(options, command, text.extend)
-    except Trouble as why:
-        status, text = machine.NO_VERDICT, str(why).encode()
+        status, used = machine.run_job(options, command, text.extend)
+    except Exception as why:  # whatever it is, the job has no result, and the others go on
+        status, text = machine.NO_VERDICT, ("%s: %s" % (type(why).__name__, why)).encode()
     cases, remarks = judge(name, status, text.decode("utf-8", "replace"))
-    return cases, remarks + ["# %s: %d cases, %.0f s" % (name, len(cases), time.monotonic() - began)]
+    bad = sum(case.startswith("not ok") for case in cases)
+    line = "# %-14s %3d cases, %2d bad, %4.0f s, %4.0f s of a processor" % (name, len(cases), bad, time.monotonic() - began, used)
+    return cases, remarks, line
 
 
 def suite(parse, wanted, build, out):
@@ -79,16 +86,17 @@ def suite(parse, wanted, build, out):
     cache.image()
     for version in sorted({options.kernel for _, options, _ in jobs}):
         cache.kernel(version)
-    number, status = 0, 0
+    number, status, lines, began = 0, 0, [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         for done in concurrent.futures.as_completed([pool.submit(do, *job) for job in jobs]):
-            cases, remarks = done.result()
-            for line in remarks:
+            cases, remarks, line = done.result()
+            lines.append(line)
+            for line in remarks + [line]:
                 print(line)
             for case in cases:
                 number += 1
                 word, _, rest = case.partition(" - ")
                 print("%s %d - %s" % (word, number, rest), flush=True)
                 status |= word == "not ok"
-    print("1..%d" % number, flush=True)
+    print("\n".join(["# all machines:", *lines, "# %.0f s" % (time.monotonic() - began), "1..%d" % number]), flush=True)
     return int(status)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -22,8 +23,8 @@ JOB_BEGINS = "vmtest: the job begins"  # guest/job writes it among the kernel's 
 RESULT_MIB = 256  # sparse: what the job may leave in /run/out
 # The part of the source tree that tests read; it makes /run/job look like a source tree of its own.
 SOURCES = ("tests", "include", "common", "broker", "policy", "tools", "docs", "packaging")
-HOST_MODULES = "tun,bridge,veth,kvm_amd"
-VHOST_MODULES = "vhost_net,vhost_vsock"
+HOST_MODULES = ["bridge", "veth", "kvm_amd"]
+VHOST_MODULES = ["vhost_net", "vhost_vsock"]
 FAKES = ("tests/fakes/hostile-vmm", "tests/fakes/first-instruction", "tests/guest/kvm-payload")
 FAULTY = {"broker/start/postern-start-fault": "usr/sbin", "broker/spawner/postern-spawner-fault": "usr/libexec/postern",
           "broker/init/postern-init-fault": "usr/libexec/postern"}
@@ -61,6 +62,13 @@ def no_litter(info):
     return None if "__pycache__" in info.name or info.name.endswith(".pyc") else info
 
 
+def asked(options):
+    """The machine in words, for those inside who must know what to expect: tests/vm/suite/asked.py."""
+    return {"kernel": options.kernel, "selinux": ("permissive" if options.permissive else "enforcing") if options.selinux else "off",
+            "landlock": options.landlock, "vhost": "on" if options.vhost else "off", "tun": "on" if options.tun else "off",
+            "userns": options.userns, "cgroup": options.cgroup, "systemd": "on" if options.systemd else "off"}
+
+
 def pack(path, options, command):
     """The job's disk: a bare tar, since every kernel has a disk and no label is lost to a foreign file system."""
     with tempfile.TemporaryDirectory(prefix="postern-vm.") as work, tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -75,6 +83,8 @@ def pack(path, options, command):
         os.mkdir(job, 0o755)
         with open(os.path.join(job, ".command"), "w", encoding="utf-8") as f:
             f.write(command + "\n")
+        with open(os.path.join(job, "asked.json"), "w", encoding="utf-8") as f:
+            json.dump(asked(options), f)
         tar.add(job, "job", filter=no_litter)
         for name in SOURCES:
             tar.add(os.path.join(ROOT, name), "job/" + name, filter=no_litter)
@@ -98,12 +108,13 @@ def kernel_words(options):
     # no_timer_check: Linux counts ticks to see whether the timer works, and on a busy host QEMU brings too few of them.
     words = ["console=ttyS0", "panic=-1", "quiet", "no_timer_check", "log_buf_len=4M", "vmtest.cgroup=" + options.cgroup]
     words.append("vmtest.init=" + ("/sbin/init" if options.systemd else "/usr/lib/vmtest/load"))
-    modules = HOST_MODULES
-    if options.vhost:
-        modules += "," + VHOST_MODULES
-    else:
-        words.append("module_blacklist=vhost,vhost_net,vhost_vsock")
-    words.append("vmtest.modules=" + modules)
+    modules, never = [], []
+    (modules if options.tun else never).append("tun")
+    modules += HOST_MODULES
+    (modules if options.vhost else never).extend(VHOST_MODULES)
+    words.append("vmtest.modules=" + ",".join(modules))
+    if never:
+        words.append("module_blacklist=" + ",".join(never))
     lsm = ["lockdown", "capability", "yama"]
     if options.landlock == "off":  # the list says all; "security=" would not be read beside it
         words.append("lsm=" + ",".join(lsm + ["selinux" if options.selinux else "apparmor", "bpf"]))
@@ -135,9 +146,11 @@ def qemu(options, out, job, result):
 
 
 def boot(argv, timeout, output):
-    """Run QEMU until it ends or the time is up. Copies the job's output to output(bytes). Returns the verdict or None."""
+    """Run QEMU until it ends or the time is up. Copies the job's output to output(bytes). Returns the verdict or None, and
+    the seconds of a processor that it took."""
     machine = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    timer = threading.Timer(timeout, machine.kill)
+    # Not machine.kill(), which may take the status away from wait4.
+    timer = threading.Timer(timeout, os.kill, (machine.pid, signal.SIGKILL))
     timer.start()
     tail = b""
     try:
@@ -153,11 +166,13 @@ def boot(argv, timeout, output):
             tail = tail[keep:]
     finally:
         timer.cancel()
-        machine.kill()
-        machine.wait()
+        timer.join()
+        os.kill(machine.pid, signal.SIGKILL)
+        _, status, used = os.wait4(machine.pid, 0)
+        machine.returncode = os.waitstatus_to_exitcode(status)
     verdict = re.fullmatch(rb"(.*)\nvmtest-verdict (\d+)\n", tail, re.S)
     output(verdict.group(1) if verdict else tail)
-    return int(verdict.group(2)) if verdict else None
+    return int(verdict.group(2)) if verdict else None, used.ru_utime + used.ru_stime
 
 
 def collect(out, result):
@@ -176,7 +191,8 @@ def collect(out, result):
 
 
 def run_job(options, command, output):
-    """One machine. Returns the job's exit status, or NO_VERDICT. output(bytes) gets what the job says, while it says it."""
+    """One machine. Returns the job's exit status, or NO_VERDICT, and the processor's seconds. output(bytes) gets what the
+    job says, while it says it."""
     out = os.path.abspath(options.out) if options.out else None
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix="postern-vm."))
@@ -196,7 +212,7 @@ def run_job(options, command, output):
             output(data)
 
         began = time.monotonic()
-        status = boot(argv, options.timeout, both)
+        status, used = boot(argv, options.timeout, both)
         log.flush()
         collect(out, result)
         if status is None:
@@ -206,5 +222,5 @@ def run_job(options, command, output):
             with contextlib.suppress(FileNotFoundError):
                 with open(os.path.join(out, "console.log"), encoding="utf-8", errors="replace") as f:
                     sys.stderr.writelines("vm: | " + line.rstrip() + "\n" for line in f.readlines()[-CONSOLE_LINES:])
-            return NO_VERDICT
-        return status
+            return NO_VERDICT, used
+        return status, used

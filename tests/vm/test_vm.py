@@ -18,7 +18,7 @@ import tap  # noqa: E402
 
 def boot(script, timeout=20):
     out = bytearray()
-    return machine.boot(["sh", "-c", script], timeout, out.extend), bytes(out)
+    return machine.boot(["sh", "-c", script], timeout, out.extend)[0], bytes(out)
 
 
 def options(*words):
@@ -76,7 +76,7 @@ def judge_counts_every_way_to_fail():
     tap.equal(words(machine.NO_VERDICT, ""), ["not ok"], "a panic")
     tap.equal(words(0, "all well\n"), ["ok"], "no TAP, status 0")
     tap.equal(words(3, "oops\n"), ["not ok"], "no TAP, status 3")
-    tap.equal(jobs.judge("j", 0, "ok 1 - a # SKIP why\n")[0], ["ok - j: a # SKIP why"], "a skip stays one")
+    tap.equal(jobs.judge("j", 0, "1..1\nok 1 - a # SKIP why\n")[0], ["not ok - j: a (skipped: why)"], "a skip is none of the good ones")
 
 
 @tap.case
@@ -100,7 +100,9 @@ def variants_are_on_the_kernels_command_line():
     words = machine.kernel_words(options("--landlock", "off"))
     tap.true("landlock" not in words and ",selinux" in words and "security=" not in words, "--landlock off: " + words)
     words = machine.kernel_words(options("--no-vhost"))
-    tap.true("module_blacklist=vhost," in words and "modules=%s " % machine.HOST_MODULES in words, "--no-vhost: " + words)
+    tap.true("module_blacklist=vhost_net,vhost_vsock" in words and "modules=tun,bridge,veth,kvm_amd " in words, "--no-vhost: " + words)
+    words = machine.kernel_words(options("--no-tun", "--no-vhost"))
+    tap.true("module_blacklist=tun,vhost_net,vhost_vsock" in words and "modules=bridge,veth,kvm_amd " in words, "--no-tun: " + words)
 
 
 @tap.case

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Runs: tests (root, inside test machines that each lack something; POSTERN_BOOT says which). jobs.table boots them.
+# Runs: tests (root, inside test machines that each lack something, or nothing). jobs.table boots them.
 #
 # What a host lacks is named in three places (postern-start --check, the daemons' log, the receipt), refused when it is
 # required, and changes nothing else: the set of rows in the receipt that are not good is compared as a whole. The table is
@@ -13,7 +13,9 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "integration"), os.path.join(ROOT, "tests", "security")]
+import harness  # noqa: E402
 import tap  # noqa: E402
+from asked import ASKED, landlock  # noqa: E402
 from tap import case  # noqa: E402
 
 NO_NODE = "not available: the device node does not exist on this host (is the module loaded?)"
@@ -24,32 +26,42 @@ FAILED = "not available: setting it up failed (see the broker's log)"
 WHOLE = {"kvm": "granted: device node inside the sandbox", "tap": "granted", "vhost-net": "granted: descriptor",
          "vhost-vsock": "granted: descriptor", "label": "granted", "cgroup": "granted: cgroup v2 controllers",
          "landlock": "granted", "port-filter": "granted"}
+LANDLOCK_NONE = "none: the VMM is kept in by everything else"
 LANDLOCK_OLD = "version 2: signals and abstract sockets are not held back by it"
 
-# What the kernel must show; grants that differ from WHOLE; rows of the receipt that are not good, with what they say (None:
-# the grant's text).
-BOOTS = {
-    "complete": {
-        "selinux": "Enforcing", "landlock": 6, "grants": {}, "rows": {}},
-    "old-landlock": {
-        "selinux": "Permissive", "landlock": 2,
-        "grants": {"landlock": PARTIAL, "label": PARTIAL, "cgroup": CGROUP1},
-        "rows": {"grant.landlock": None, "vmm.landlock": LANDLOCK_OLD, "grant.label": None}},
-    "bare": {
-        "selinux": "Disabled", "landlock": 0,
-        "grants": {"label": NO_KERNEL, "vhost-net": NO_NODE, "vhost-vsock": NO_NODE, "landlock": NO_KERNEL, "cgroup": CGROUP1},
-        "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none", "grant.landlock": None,
-                 "vmm.landlock": "none: the VMM is kept in by everything else", "grant.vhost-net": None,
-                 "grant.vhost-vsock": None, "outside.vmm.cgroup": "none", "outside.init.cgroup": "none"}},
-    "no-tun": {
-        "selinux": "Enforcing", "landlock": 6,
-        "grants": {"tap": NO_NODE, "vhost-net": NO_NODE, "port-filter": FAILED}, "rows": {}},
-    "no-userns": {
-        "selinux": "Disabled", "landlock": 6, "mode": "direct",
-        "grants": {"label": NO_KERNEL},
-        "rows": {"grant.label": None, "vmm.label": "unconfined", "outside.init.run_label": "none",
-                 "vmm.namespace.user": "the host's: direct mode"}},
-}
+
+def expect():
+    """(grants that differ from WHOLE, rows of the receipt that are not good) for what vm run was asked for. A row's text is
+    what is found; None is the grant's text."""
+    grants, rows = {}, {}
+    if ASKED["selinux"] != "enforcing":
+        grants["label"] = NO_KERNEL if ASKED["selinux"] == "off" else PARTIAL
+        rows["grant.label"] = None
+    if ASKED["selinux"] == "off":
+        rows.update({"vmm.label": "unconfined", "outside.init.run_label": "none"})
+    if landlock() < 6:
+        grants["landlock"] = PARTIAL if landlock() else NO_KERNEL
+        rows.update({"grant.landlock": None, "vmm.landlock": LANDLOCK_OLD if landlock() else LANDLOCK_NONE})
+    if ASKED["vhost"] == "off":
+        grants.update({"vhost-net": NO_NODE, "vhost-vsock": NO_NODE})
+        rows.update({"grant.vhost-net": None, "grant.vhost-vsock": None})
+    if ASKED["tun"] == "off":  # who does not ask for a tap misses nothing
+        grants.update({"tap": NO_NODE, "vhost-net": NO_NODE, "port-filter": FAILED})
+        rows.pop("grant.vhost-net", None)
+    if ASKED["cgroup"] != "v2":
+        grants["cgroup"] = CGROUP1
+    if ASKED["cgroup"] == "v1":
+        rows.update({"outside.vmm.cgroup": "none", "outside.init.cgroup": "none"})
+    if DIRECT:
+        rows["vmm.namespace.user"] = "the host's: direct mode"
+    return grants, rows
+
+
+DIRECT = ASKED["userns"] == "off"
+GRANTS, ROWS = expect()
+TEXTS = dict(WHOLE, **GRANTS)
+# Grants that are not there at all: what "required" is about. Version 1 of cgroups and a part are something.
+LACKING = [name for name, text in GRANTS.items() if text.startswith("not available")]
 # What a user is told whose spec requires the thing; exit status 6 is EXIT_HOST.
 REQUIRES = {
     "label": ({"label": "require"}, "an SELinux label is required but %s: turn SELinux on, or change \"required\" in the policy"),
@@ -62,23 +74,10 @@ REQUIRES = {
 SAID_BY_START_ALONE = ("port-filter",)  # tried by the spawner: --check cannot know, and start does not require what it has not seen
 
 
-def boot():
-    return BOOTS[os.environ["POSTERN_BOOT"]]
-
-
-def texts():
-    return dict(WHOLE, **boot()["grants"])
-
-
-def lacking():
-    """Grants that are not there at all: what "required" is about. Version 1 of cgroups and a part are something."""
-    return [name for name, text in boot()["grants"].items() if text.startswith("not available")]
-
-
 def everything(host):
     """A spec that asks for all there is, as far as a tap can be had."""
     nics = [{"type": "tap", "network": "lan", "vhost": "prefer"}]
-    return host.spec(vsock="prefer", label="prefer", nics=[] if "tap" in boot()["grants"] else nics)
+    return host.spec(vsock="prefer", label="prefer", nics=[] if "tap" in GRANTS else nics)
 
 
 def start_with(host, *extra, **change):
@@ -96,33 +95,20 @@ def start_with(host, *extra, **change):
 
 
 @case
-def the_machine_is_what_the_table_says(host):
-    """Else every other case here could be green for the wrong reason."""
-    import installed
-    import probe
-    tap.equal(installed.getenforce(), boot()["selinux"], "SELinux")
-    tap.equal(probe.landlock_abi(), boot()["landlock"], "Landlock's version")
-    for name, path in (("vhost-net", "/dev/vhost-net"), ("vhost-vsock", "/dev/vhost-vsock"), ("tap", "/dev/net/tun")):
-        tap.equal(os.path.exists(path), texts()[name] != NO_NODE, path)
-    with open("/proc/sys/user/max_user_namespaces", encoding="ascii") as f:
-        tap.equal(f.read() == "0\n", "mode" in boot(), "user namespaces are off")
-
-
-@case
 def check_names_what_is_missing(host):
     done = start_with(host, "--check")
     tap.equal(done.returncode, 0, "status: " + done.stderr)
     found = dict(line.split(None, 1) for line in done.stdout.splitlines())
-    for name, text in texts().items():
+    for name, text in TEXTS.items():
         tap.equal(found[name], "tried on the bridge, when it is made" if name in SAID_BY_START_ALONE else text, "--check of " + name)
-    tap.true(found["mode"].startswith("direct mode: " if "mode" in boot() else "namespace: "), "mode: " + found["mode"])
+    tap.true(found["mode"].startswith("direct mode: " if DIRECT else "namespace: "), "mode: " + found["mode"])
 
 
 @case
 def the_log_names_what_is_missing(host):
     said = set(re.findall(r"postern-broker: this host: (.*)", host.log_tail(1000)))
-    tap.equal(said, {"%s: %s" % item for item in boot()["grants"].items()}, "the broker's log")
-    tap.equal("postern-start: direct mode: " in host.log_tail(1000), "mode" in boot(), "direct mode in the log")
+    tap.equal(said, {"%s: %s" % item for item in GRANTS.items()}, "the broker's log")
+    tap.equal("postern-start: direct mode: " in host.log_tail(1000), DIRECT, "direct mode in the log")
 
 
 @case
@@ -131,7 +117,7 @@ def the_receipt_names_what_is_missing_and_nothing_else(host):
     try:
         rows = host.json("receipt", "all")["rows"]
         found = {row["field"]: row["found"] for row in rows if row["mark"] not in ("ok", "info")}
-        wanted = {field: texts()[field.removeprefix("grant.")] if text is None else text for field, text in boot()["rows"].items()}
+        wanted = {field: TEXTS[field.removeprefix("grant.")] if text is None else text for field, text in ROWS.items()}
         tap.equal(found, wanted, "rows that are not good")
     finally:
         host.ok("kill", "all")
@@ -141,11 +127,11 @@ def the_receipt_names_what_is_missing_and_nothing_else(host):
 def a_user_who_requires_it_is_refused(host):
     for name, (fields, words) in REQUIRES.items():
         done = host.cli("run", host.spec(**fields), "--detach", "--name", "need")
-        if name in lacking() or (name == "vhost-net" and "tap" in lacking()):
+        if name in LACKING or (name == "vhost-net" and "tap" in LACKING):
             tap.equal(done.returncode, 6, "status with %s required: %s" % (name, done.stderr))
-            first = "tap" if "tap" in lacking() and name == "vhost-net" else name
-            texts_ = (words % texts()[name], REQUIRES[first][1] % texts()[first])
-            tap.true(done.stderr.strip() in ["postern: " + text for text in texts_], "what is said of %s: %s" % (name, done.stderr))
+            first = "tap" if "tap" in LACKING and name == "vhost-net" else name
+            said = (words % TEXTS[name], REQUIRES[first][1] % TEXTS[first])
+            tap.true(done.stderr.strip() in ["postern: " + text for text in said], "what is said of %s: %s" % (name, done.stderr))
         else:
             tap.equal(done.returncode, 0, "with %s required: %s" % (name, done.stderr))
             host.ok("kill", "need")
@@ -156,19 +142,19 @@ def a_user_who_requires_it_is_refused(host):
 def a_policy_that_requires_it_does_not_start(host):
     """Each by itself, and the reason is the last line; all that is there may be required."""
     tap.equal(host.stop(), [], "left after the stop")
-    for name in lacking():
+    for name in LACKING:
         for extra in ([], ["--check"]):
             if name in SAID_BY_START_ALONE:
                 continue
             done = start_with(host, *extra, required=[name])
             tap.equal(done.returncode, 1, "status with %s required: %s" % (name, done.stderr))
-            tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"%s\", but: %s" % (name, texts()[name]),
+            tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"%s\", but: %s" % (name, TEXTS[name]),
                       "the reason")
-    if "label" in lacking():
+    if "label" in LACKING:
         done = start_with(host, labels="require")
-        tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"label\", but: " + texts()["label"],
+        tap.equal(done.stderr.strip().splitlines()[-1], "postern-start: the policy requires \"label\", but: " + TEXTS["label"],
                   "\"labels\": \"require\"")
-    if "mode" in boot():
+    if DIRECT:
         for extra in ([], ["--check"]):
             done = start_with(host, *extra, daemon={"mode": "namespace"})
             tap.equal(done.returncode, 1, "status in namespace mode: " + done.stderr)
@@ -176,7 +162,7 @@ def a_policy_that_requires_it_does_not_start(host):
                       "left on device (the sysctl user.max_user_namespaces is 0, or all it allows are in use). Allow them, or set "
                       "\"mode\": \"direct\" in the policy's \"daemon\"; in direct mode the spawner holds capabilities of the host, "
                       "and who breaks it has the host: see postern-policy(5)", "the reason")
-    host.policy["required"] = sorted(set(WHOLE) - set(lacking()))
+    host.policy["required"] = sorted(set(WHOLE) - set(LACKING))
     host.write_policy()
     host.start()
     host.ok("run", everything(host), "--detach", "--name", "all")
@@ -189,10 +175,4 @@ def policy(config, host):
         network["vhost"] = True
 
 
-def inside():
-    import harness
-    tap.equal(harness.MODE, boot().get("mode", "namespace"), "the mode")
-    harness.main(policy=policy)
-
-
-inside()
+harness.main(policy=policy)
