@@ -2,6 +2,7 @@
 # Runs: tests (root, unconfined_t, inside the test VM). By hand, not in CI: is each permission of the SELinux module needed?
 #
 #   pieces.py DIRECTORY [FIRST LAST]              DIRECTORY: what vm run --rules pieces brought
+#   pieces.py DIRECTORY --redundant               only print what the base policy grants anyway
 #   pieces.py DIRECTORY --watch COMMAND...        only print what another suite uses (its own verdicts mean nothing then)
 #
 # First everything is off and SELinux is permissive: what the tests then use is told by denials. Then it is enforcing, with
@@ -27,6 +28,23 @@ DENIAL = re.compile(r"denied  \{ (.*?) \}.*scontext=\w+:\w+:(\w+).*tcontext=\w+:
 def enforce(on):
     with open(kernel.SELINUX + "/enforce", "w", encoding="ascii") as f:
         f.write("%d" % on)
+
+
+def granted(source, target, kind, permission):
+    """Whether the policy in force lets one type do something to another."""
+    def number(path):
+        with open(os.path.join(kernel.SELINUX, "class", kind, path), encoding="ascii") as f:
+            return int(f.read())
+    fd = os.open(kernel.SELINUX + "/access", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        contexts = ["system_u:object_r:%s:s0" % name for name in (source, target)]
+        try:
+            os.write(fd, ("%s %s %d" % (*contexts, number("index"))).encode())
+        except OSError:  # a type that this base policy does not have
+            return True
+        return bool(int(os.read(fd, 4096).split()[0], 16) >> (number("perms/" + permission) - 1) & 1)
+    finally:
+        os.close(fd)
 
 
 class Pieces:
@@ -59,6 +77,22 @@ class Pieces:
         """Those whose lack nobody is told of: a type that is not given to what is made, and, when somebody asked quietly
         before, a capability. They stay on, and can only be tried one by one."""
         return {p["boolean"] for p in self.all if "permission" not in p or p["class"] in ("capability", "cap_userns")}
+
+    def _types(self, name):
+        return [kind for member in self.attributes.get(name, [name]) for kind in
+                ([member] if member not in self.attributes else self._types(member))]
+
+    def redundant(self):
+        """Pieces that the base policy grants by itself. All of ours must be off."""
+        found = []
+        for piece in self.all:
+            names = (piece.get("source"), piece.get("target"))
+            if "permission" in piece and not {"domain", "filesystem_type"} & set(names):
+                pairs = [(source, source if piece["target"] == "self" else target) for source in self._types(piece["source"])
+                         for target in self._types(piece["target"])]
+                if all(granted(*pair, piece["class"], piece["permission"]) for pair in pairs):
+                    found.append(piece)
+        return found
 
     def switch(self, on, which):
         kernel.set_booleans(**{name: on for name in which})
@@ -108,6 +142,15 @@ def watch(directory, command):
             print("USED %s: %s" % (piece["group"], piece["rule"]), flush=True)
 
 
+def redundant(directory):
+    """Say which of our permissions the base policy grants by itself."""
+    pieces = Pieces(directory)
+    kernel.load(os.path.join(directory, "pieces.policy"))
+    pieces.switch(False, {p["boolean"] for p in pieces.all})
+    for piece in pieces.redundant():
+        print("REDUNDANT %s: %s" % (piece["group"], piece["rule"]), flush=True)
+
+
 def main(directory, first=0, last=None):
     pieces = Pieces(directory)
     kernel.load(os.path.join(directory, "pieces.policy"))
@@ -149,5 +192,7 @@ def main(directory, first=0, last=None):
 if __name__ == "__main__":
     if sys.argv[2:3] == ["--watch"]:
         watch(sys.argv[1], sys.argv[3:])
+    elif sys.argv[2:] == ["--redundant"]:
+        redundant(sys.argv[1])
     else:
         main(*sys.argv[1:])

@@ -38,8 +38,8 @@ END = """\
 
 Plain rules may depend on a boolean in CIL. So a variant of the module has each group behind a boolean of its own,
 compiled with the base policy of the test machine and loaded there as a whole; then a boolean is switched off, the
-group's test is run, and the boolean is switched on again. A test that still passes, a group without a test and a row that is not true any more are
-failures. `tests/vm/vm suite --build DIR rules` runs it.
+group's test is run, and the boolean is switched on again. A test that still passes, a group without a test and a row
+that is not true any more are failures. `tests/vm/vm suite --build DIR rules` runs it.
 
 By hand there is a finer sieve, which takes single permissions away and prints those that nothing noticed. Such a rule is not
 wrong for that (a refusal that a program survives, a feature that no test has), but needs a reason beside it:
