@@ -138,7 +138,11 @@ int main(void)
 	log_init("postern-spawner", LOG_LEVEL_INFO);
 	r = prepare(&spawner, &what);
 	if (r < 0) {
-		log_error("cannot start: %s: %s", what, strerror(-r));
+		bool direct = spawner.table != NULL && spawner.table->direct_mode != 0;
+
+		log_error("cannot start: %s: %s%s", what, strerror(-r),
+			  r == -EPERM && direct ? "; with SELinux, direct mode needs \"setsebool -P postern_direct_mode on\""
+						: "");
 		return EXIT_FAILURE;
 	}
 	if (spawner.has_broker)

@@ -101,8 +101,13 @@ int label_decide(struct start *s)
 	if (mode < 0)
 		return 0;
 	if (s->policy.labels == POLICY_LABELS_FORBID) {
-		if (mode == 0 || read_own(s) < 0 || label_text_is(s->label, START_TYPE) != 1)
+		if (mode == 0 || read_own(s) < 0)
 			return 0;
+		if (label_text_is(s->label, START_TYPE) != 1) {
+			log_warn("no labels, as the policy says: daemons and VMMs stay in the domain of postern-start, %s",
+				 s->label);
+			return 0;
+		}
 		log_error("SELinux is enforcing and confines postern-start, but the policy says \"labels\": \"forbid\": "
 			  "init could not execute a VMM without a label. Take the module away (semodule -r postern), "
 			  "or allow labels");
