@@ -26,6 +26,7 @@ SOURCES = ("tests", "include", "common", "broker", "policy", "tools", "docs", "p
 HOST_MODULES = ["bridge", "veth", "kvm_amd"]
 VHOST_MODULES = ["vhost_net", "vhost_vsock"]
 FAKES = ("tests/fakes/hostile-vmm", "tests/fakes/first-instruction", "tests/guest/kvm-payload")
+UNIT = "tests/unit/daemon/test_broker_label"  # for suite/unit.py
 FAULTY = {"broker/start/postern-start-fault": "usr/sbin", "broker/spawner/postern-spawner-fault": "usr/libexec/postern",
           "broker/init/postern-init-fault": "usr/libexec/postern"}
 
@@ -94,6 +95,10 @@ def pack(path, options, command):
             more = ("--with", vsock) if os.path.exists(vsock) else ()
             path = run(os.path.join(ROOT, "tools/guest"), "--cache", os.path.join(cache.CACHE, "guest"), *more)
             given.append(path.strip() + ":guest")
+        unit = os.path.join(options.build or "", UNIT)
+        if options.build and os.path.exists(unit):  # with the library that the machine does not have
+            library = re.search(r"libcmocka\S* => (\S+)", run("ldd", unit)).group(1)
+            given += ["%s:unit/%s" % (path, os.path.basename(path)) for path in (unit, library)]
         if options.rules:
             given.append(policies.directory(options.rules) + ":policies")
         for item in given:
