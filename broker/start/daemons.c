@@ -68,11 +68,14 @@ int daemons_stdio(int log)
 	return dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ? -errno : 0;
 }
 
-/* The programs of this start must not lie on a number that is about to be given away. */
+/* What is needed until the exec, or after one that fails, must not lie on a number that is about to be given away. */
 static int lift(int *fd)
 {
-	int high = fcntl(*fd, F_DUPFD_CLOEXEC, PLACE_FIRST_FREE);
+	int high;
 
+	if (*fd < 0)
+		return 0;
+	high = fcntl(*fd, F_DUPFD_CLOEXEC, PLACE_FIRST_FREE);
 	if (high < 0)
 		return -errno;
 	fd_close(fd);
@@ -126,7 +129,7 @@ static int drop_root(const struct start *s)
 	return 0;
 }
 
-int become_broker(struct start *s)
+int become_broker(struct start *s, struct spawning *spawning)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	char *const argv[] = { (char[]){ "postern-broker" },
@@ -139,6 +142,10 @@ int become_broker(struct start *s)
 	r = chdir("/") < 0 || sigaction(SIGCHLD, &ignore, NULL) < 0 ? -errno : 0;
 	if (r == 0)
 		r = lift(&s->broker_program);
+	if (r == 0)
+		r = lift(&s->ready);
+	if (r == 0)
+		r = lift(&spawning->sync);
 	if (r == 0)
 		r = daemons_stdio(s->log); /* before the log's own number is given away */
 	if (r == 0)

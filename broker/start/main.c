@@ -4,8 +4,8 @@
  * By hand, beside anything installed (root; the users may be numbers):
  *   DESTDIR=/var/tmp/p meson install -C build
  *   /var/tmp/p/usr/local/sbin/postern-start --runtime /run/p --policy /etc/p.json [--check | --daemon --log /var/log/p]
- * Kill either daemon and run the same line again: it is restarted beside the other. End: kill the broker (with
- * --stop-sandboxes-on-exit the rest follows), then the same line with --cleanup. */
+ * Kill either daemon and run the same line again: it is restarted beside the other. End: kill the broker, then the spawner
+ * (with --stop-sandboxes-on-exit it follows by itself), then the same line with --cleanup. */
 #include "start.h"
 
 #include <errno.h>
@@ -212,12 +212,13 @@ static int join_both(struct start *s)
 	return 0;
 }
 
-static int clean_up(struct start *s, bool alive)
+static int clean_up(struct start *s, bool broker, bool spawner)
 {
 	int r;
 
-	if (alive) {
-		log_error("%s: a daemon is still running; end it first", s->options.runtime);
+	if (broker || spawner) {
+		log_error("%s: %s lives: end it%s first", s->options.runtime, broker ? "postern-broker" : "postern-spawner",
+			  broker && spawner ? ", and then postern-spawner," : "");
 		return -EBUSY;
 	}
 	r = end_leftovers(s);
@@ -238,7 +239,7 @@ static int run(struct start *s)
 	if (r < 0)
 		return r;
 	if (s->options.cleanup)
-		return clean_up(s, broker || spawner);
+		return clean_up(s, broker, spawner);
 	if (broker && spawner)
 		return join_both(s);
 	if ((broker && s->options.only_broker) || (spawner && s->options.only_spawner))
@@ -261,7 +262,7 @@ static int run(struct start *s)
 	if (r == 0) {
 		cgroup_enter(s, getpid());
 		say_ready(s);
-		r = become_broker(s);
+		r = become_broker(s, &spawning);
 	}
 	spawning_abort(&spawning);
 	return r;

@@ -67,6 +67,10 @@ void host_print(const struct start *s);
 #define HOST_DIRECT_TEXT \
 	"direct mode: sandboxes have no user namespace of their own, and the spawner holds capabilities of the host"
 
+/* A file without its label, which SELinux keeps even from root. */
+#define HOST_RELABEL_TEXT \
+	"not labelled? restorecon -RF /usr/sbin/postern-start /usr/sbin/postern-broker /usr/libexec/postern /etc/postern"
+
 /* programs.c: our own executables, root's and nobody else's to write */
 int programs_open(struct start *s);
 
@@ -111,4 +115,4 @@ void spawning_abort(struct spawning *spawning);
 void daemons_environment(char **ret, size_t max);
 int daemons_place(const int (*placing)[2], size_t count);
 int daemons_stdio(int log);
-int become_broker(struct start *s); /* returns only on failure */
+int become_broker(struct start *s, struct spawning *spawning); /* returns only on failure */
