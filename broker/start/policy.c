@@ -34,7 +34,7 @@ int memfd_make(const char *name, int *ret_fd)
 int memfd_fill(int fd, const void *bytes, size_t size)
 {
 	if (pwrite(fd, bytes, size, 0) == (ssize_t)size &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+	    fcntl(fd, F_ADD_SEALS, TABLE_SEALS) == 0)
 		return 0;
 	log_error("memfd: %m");
 	return -EIO;
@@ -59,6 +59,8 @@ static int load(struct start *s)
 	size_t size = 0;
 	ssize_t n;
 
+	if (file == -EACCES)
+		log_warn("%s", HOST_RELABEL_TEXT);
 	if (file < 0)
 		return refuse(s, &error);
 	bytes = malloc(POLICY_FILE_MAX + 1);

@@ -28,7 +28,8 @@ static int open_program(const char *dir, const char *name, int *ret_fd)
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
 	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0) {
-		log_error("%s: %m (is Postern installed completely? see --libexec)", path);
+		log_error("%s: %m (%s)", path,
+			  errno == EACCES ? HOST_RELABEL_TEXT : "is Postern installed completely? see --libexec");
 		fd_close(&fd);
 		return -ENOENT;
 	}

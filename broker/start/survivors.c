@@ -3,8 +3,12 @@
 #include "start.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -41,26 +45,41 @@ int survivor_alive(const struct start *s, enum survivor who, bool *ret_alive)
 	cleanup_fd int fd = reach(s, who);
 
 	if (fd < 0 && fd != -EAGAIN && fd != -ENOENT && fd != -ECONNREFUSED) {
-		log_error("%s/private/%s: cannot tell whether its daemon lives: %s", s->options.runtime, names[who],
-			  strerror(-fd));
+		log_error("%s/private/%s: cannot tell whether its daemon lives: %s%s", s->options.runtime, names[who],
+			  strerror(-fd),
+			  fd == -EACCES && label_wanted(s)
+				  ? "; one from before SELinux's module was loaded does: end it (then postern-start "
+				    "--cleanup), or label the directory: docs/selinux.md, \"Install\""
+				  : "");
 		return fd;
 	}
 	*ret_alive = fd >= 0 || fd == -EAGAIN;
 	return 0;
 }
 
+/* Of the running table: what P has become. All else was found equal, or is asked of the host by each start anew. */
 static int take_table(struct start *s)
 {
+	static const enum wire_grant facts[] = { WIRE_GRANT_KVM, WIRE_GRANT_CGROUP, WIRE_GRANT_PORT_FILTER };
 	struct spawn_table *running = &(struct spawn_table){ 0 };
 	ssize_t n = pread(s->p[P_TABLE], running, sizeof(*running), 0);
+	struct host_table *host = &s->table.host;
 	int r;
 
+	if (!table_sealed(s->p[P_TABLE])) {
+		log_error("the running half's table could still be changed: it is not one that postern-start made");
+		return -EPERM;
+	}
 	if (n < 0 || (size_t)n != sizeof(*running))
 		running->size = 0;
 	r = table_same(running, &s->table);
 	if (r < 0)
 		return r;
-	s->table = *running;
+	memcpy(s->table.cgroup, running->cgroup, sizeof(s->table.cgroup));
+	host->boot_id = running->host.boot_id;
+	host->kvm_strategies = running->host.kvm_strategies;
+	for (size_t i = 0; i < ARRAY_SIZE(facts); i++)
+		host->outcomes[facts[i]] = running->host.outcomes[facts[i]];
 	return 0;
 }
 
@@ -130,4 +149,68 @@ int survivor_join(struct start *s, enum survivor who)
 			return -EBADF;
 		}
 	return take_table(s);
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static bool is_p(const struct start *s)
+{
+	cleanup_fd int own = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+	uid_t owner = 0;
+	bool ours;
+
+	if (own < 0 || ioctl(s->p[P_USERNS], NS_GET_NSTYPE) != CLONE_NEWUSER)
+		return false;
+	ours = same_file(own, s->p[P_USERNS]);
+	if (s->table.direct_mode != 0)
+		return ours;
+	return !ours && ioctl(s->p[P_USERNS], NS_GET_OWNER_UID, &owner) == 0 && owner == s->policy.spawn_uid;
+}
+
+/* Of this kind (a pidfd would be entered too), made in P (in direct mode: by root), and not the one that we are in. */
+static bool is_of_p(const struct start *s, enum p_fd which, int kind, const char *own_path)
+{
+	cleanup_fd int own = open(own_path, O_RDONLY | O_CLOEXEC), owner = -1;
+
+	if (own < 0 || ioctl(s->p[which], NS_GET_NSTYPE) != kind || same_file(own, s->p[which]))
+		return false;
+	owner = ioctl(s->p[which], NS_GET_USERNS);
+	return owner >= 0 && same_file(owner, s->p[P_USERNS]);
+}
+
+/* The broker speaks with every user, so what it hands over for a new spawner is taken for a lie until it is proved. It
+ * could have been made by any user; root enters it, and in direct mode the spawner then acts in it with capabilities of the
+ * host. So nothing is taken that start or its child can make itself, and of the rest:
+ *   P_MNTNS, P_SWITCH  are verified here, and the mount namespace again from inside (parent_ns.c);
+ *   P_TABLE            has told what it is asked (take_table()); the spawner gets one of our making;
+ *   P_IDS_LOCK         is verified here: without the lock another Postern could give the same ids away;
+ *   P_CGROUP*          may be any directory: all that is done there is done as the spawner's user without a capability over
+ *                      files, so it reaches what root has given to that user. Limits in a wrong place are no limits, but
+ *                      those are the broker's to choose anyway. */
+int survivor_verify(struct start *s)
+{
+	static const enum p_fd made_anew[] = { P_EMPTY, P_PROCFS, P_PRIVATE, P_TABLE };
+	const char *wrong = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(made_anew); i++)
+		fd_close(&s->p[made_anew[i]]);
+	if (!is_p(s))
+		wrong = "user namespace";
+	else if (!is_of_p(s, P_MNTNS, CLONE_NEWNS, "/proc/self/ns/mnt"))
+		wrong = "mount namespace";
+	else if (!is_of_p(s, P_SWITCH, CLONE_NEWNET, "/proc/self/ns/net"))
+		wrong = "network namespace";
+	else if (!ids_is_lock(s, s->p[P_IDS_LOCK]))
+		wrong = "lock on the ids";
+	if (wrong == NULL)
+		return 0;
+	log_error("the running broker hands over a %s that postern-start did not make: end it, and all sandboxes, and start "
+		  "both halves anew",
+		  wrong);
+	return -EPERM;
 }
