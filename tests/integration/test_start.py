@@ -163,6 +163,25 @@ def a_failing_start_is_told_at_once(host):
         os.unlink(path)
 
 
+@case
+def a_broker_that_cannot_be_executed_ends_the_start(host):
+    """The last step of all, when P and the spawner's process are there: nobody waits for ever, nobody is left, and --daemon
+    does not say that all is well."""
+    kept = host.broker_program + ".kept"
+    os.rename(host.broker_program, kept)
+    try:
+        with open(host.broker_program, "w", encoding="ascii") as f:
+            f.write("not a program")
+        os.chmod(host.broker_program, 0o755)
+        for words in ((), ("--daemon",)):
+            done = subprocess.run(command(host, *words), env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
+            tap.equal(done.returncode, 1, "status with %s: %s" % (words, done.stdout))
+            tap.equal([harness.exe(p) for p in host.own_processes()], [], "processes left")
+    finally:
+        os.rename(kept, host.broker_program)
+
+
 def main():
     host = None
 
