@@ -9,7 +9,9 @@
  */
 #pragma once
 
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/messages.h"
@@ -34,7 +36,8 @@ enum spawner_fd {
 	SPAWNER_FD_P_FIRST = 8,
 };
 
-/* Order of the kept set: SPAWNER_FD_P_FIRST + i in the spawner, BROKER_FD_P_FIRST + i in the broker. */
+/* Order of the kept set: SPAWNER_FD_P_FIRST + i in the spawner, BROKER_FD_P_FIRST + i in the broker. What a broker hands
+ * over for a new spawner is verified or made anew by start: survivor_verify(). */
 enum p_fd {
 	P_USERNS,   /* user namespace P; in direct mode the host's own, where entering it gives nobody anything */
 	P_MNTNS,    /* mount namespace whose root is the template */
@@ -64,6 +67,17 @@ enum p_fd {
 	 | 1ull << CAP_NET_ADMIN  /* taps, ports, filters in the switch */ \
 	 | 1ull << CAP_KILL)      /* S_KILL without cgroup version 2: init has another uid */
 /* clang-format on */
+
+/* A table is believed only with all of these: the one who handed it over, which at a restart is the surviving daemon, may
+ * hold it writable, and what was checked must be what is used. */
+#define TABLE_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+static inline bool table_sealed(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & TABLE_SEALS) == TABLE_SEALS;
+}
 
 #define TABLE_MAGIC 0x504f5354u /* "POST" */
 #define TABLE_HYPERVISORS 32

@@ -151,7 +151,7 @@ static int read_host(struct host_table *ret)
 {
 	struct host_table host;
 
-	if (pread(BROKER_FD_HOST, &host, sizeof(host), 0) != (ssize_t)sizeof(host) || host.magic != TABLE_MAGIC ||
+	if (!table_sealed(BROKER_FD_HOST) || pread(BROKER_FD_HOST, &host, sizeof(host), 0) != (ssize_t)sizeof(host) || host.magic != TABLE_MAGIC ||
 	    host.size != sizeof(host))
 		return -EINVAL;
 	*ret = host;
@@ -214,6 +214,8 @@ static int start(struct server *server, struct policy *policy, struct label_pool
 	if (r < 0)
 		return give_up("descriptors are missing", r,
 			       "postern-broker is started by postern-start, see postern-start(8)");
+	if (!table_sealed(BROKER_FD_POLICY))
+		return give_up("the policy could still be changed", 0, "postern-broker is started by postern-start");
 	if (policy_load(BROKER_FD_POLICY, policy, &why) < 0) {
 		log_error("policy:%u: %s: %s; see postern-policy(5)", why.line, why.where, why.text);
 		return EXIT_USE;

@@ -57,9 +57,9 @@ static int map_table(struct spawner *sp)
 
 	if (fstat(sp->p[P_TABLE], &st) < 0)
 		return -errno;
-	if (st.st_size != (off_t)sizeof(*sp->table))
+	if (st.st_size != (off_t)sizeof(*sp->table) || !table_sealed(sp->p[P_TABLE]))
 		return -EINVAL;
-	bytes = mmap(NULL, sizeof(*sp->table), PROT_READ, MAP_SHARED, sp->p[P_TABLE], 0);
+	bytes = mmap(NULL, sizeof(*sp->table), PROT_READ, MAP_PRIVATE, sp->p[P_TABLE], 0);
 	if (bytes == MAP_FAILED)
 		return -errno;
 	if (table_check(bytes, (size_t)st.st_size) < 0)

@@ -5,7 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* The table comes from root through a sealed memfd; this is for the day when the two programs differ in version. */
+/* The table comes from root through a sealed memfd (map_table() has looked); this is for the day when the two programs
+ * differ in version. */
 int table_check(const void *bytes, size_t size)
 {
 	const struct spawn_table *t = bytes;

@@ -23,13 +23,29 @@
 /* In /run itself, which only root writes; in /run/lock anybody could plant something. One for all runtime directories. */
 #define IDS_LOCK_FILE "/run/postern-ids.lock"
 
-int ids_lock(struct start *s)
+static int lock(const struct start *s, int fd)
 {
-	struct flock lock = {
+	struct flock range = {
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = s->policy.first_uid, .l_len = s->policy.uid_count
 	};
+
+	return fcntl(fd, F_OFD_SETLK, &range) < 0 ? -errno : 0;
+}
+
+/* Nobody but root can open the file, and to lock it once more works only through what holds the lock already. */
+bool ids_is_lock(const struct start *s, int fd)
+{
+	struct stat file, st;
+
+	return lstat(IDS_LOCK_FILE, &file) == 0 && fstat(fd, &st) == 0 && st.st_dev == file.st_dev &&
+	       st.st_ino == file.st_ino && lock(s, fd) == 0;
+}
+
+int ids_lock(struct start *s)
+{
 	cleanup_fd int fd = open(IDS_LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	struct stat st;
+	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		log_error("%s: %m", IDS_LOCK_FILE);
@@ -39,13 +55,14 @@ int ids_lock(struct start *s)
 		log_error("%s: not a plain file of root's with mode 0600; remove it", IDS_LOCK_FILE);
 		return -EPERM;
 	}
-	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-		if (errno == EAGAIN || errno == EACCES)
+	r = lock(s, fd);
+	if (r < 0) {
+		if (r == -EAGAIN || r == -EACCES)
 			log_error("ids %u-%u: another Postern on this host uses some of them (%s is locked); end it, or "
 				  "give each policy its own \"ids\"",
 				  s->policy.first_uid, s->policy.first_uid + (s->policy.uid_count - 1), IDS_LOCK_FILE);
 		else
-			log_error("%s: %m", IDS_LOCK_FILE);
+			log_error("%s: %s", IDS_LOCK_FILE, strerror(-r));
 		return -EBUSY;
 	}
 	s->p[P_IDS_LOCK] = fd_take(&fd);

@@ -180,9 +180,17 @@ static int start_spawner(struct start *s)
 	if (r == 0)
 		r = join(s, SURVIVOR_BROKER);
 	if (r == 0)
+		r = survivor_verify(s);
+	if (r == 0)
+		r = trees_make(s);
+	if (r == 0)
 		r = cgroup_prepare(s, false);
 	if (r == 0)
 		r = make_rendezvous(s, SURVIVOR_SPAWNER);
+	if (r == 0)
+		r = memfd_make("table", &s->p[P_TABLE]);
+	if (r == 0)
+		r = memfd_fill(s->p[P_TABLE], &s->table, sizeof(s->table));
 	if (r == 0)
 		r = parent_ns_rejoin(s, &spawning);
 	if (r < 0)

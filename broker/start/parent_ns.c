@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -212,22 +214,43 @@ static _Noreturn void create_child(struct start *s, int sync)
 	execute_spawner(s);
 }
 
+/* The broker said which mount namespace it was. survivor_verify() has refused what users made; but a session or a service
+ * can have one that root made for it, full of the host's files, and hand it over; ours shows a tmpfs of its own. */
+static void is_template(const struct stat *host)
+{
+	struct statfs fs;
+	struct stat root;
+
+	if (statfs("/", &fs) == 0 && fs.f_type == TMPFS_MAGIC && stat("/", &root) == 0 && root.st_dev != host->st_dev)
+		return;
+	errno = EPERM;
+	give_up("the mount namespace that the broker keeps shows no template");
+}
+
 /* Into what another spawner left: first the user namespace, whose owner we are; its capabilities open the others. In
  * direct mode it is root who opens them: entering a mount namespace takes CAP_SYS_CHROOT, too. */
 static _Noreturn void rejoin_child(struct start *s, int sync)
 {
 	bool direct = s->table.direct_mode != 0;
+	struct stat host;
 
 	(void)setsid();
+	if (stat("/", &host) < 0)
+		give_up("root directory");
 	if (!direct)
 		become_spawn_user(s);
-	if ((!direct && setns(s->p[P_USERNS], CLONE_NEWUSER) < 0) || setns(s->p[P_EMPTY], CLONE_NEWNET) < 0 ||
-	    setns(s->p[P_MNTNS], CLONE_NEWNS) < 0)
+	if ((!direct && setns(s->p[P_USERNS], CLONE_NEWUSER) < 0) || setns(s->p[P_MNTNS], CLONE_NEWNS) < 0)
 		give_up("enter P");
+	is_template(&host);
 	if (direct)
 		become_spawn_user(s);
 	else
 		become_root_of_p();
+	if (unshare(CLONE_NEWNET) < 0)
+		give_up("unshare the empty network");
+	s->p[P_EMPTY] = open_namespace(s, "net");
+	if (say(sync, WORD_NAMESPACES, NULL, 0) < 0)
+		_exit(EXIT_FAILURE);
 	wait_for_broker(sync);
 	execute_spawner(s);
 }
@@ -370,6 +393,10 @@ int parent_ns_rejoin(struct start *s, struct spawning *ret)
 	int r = fork_child(s, rejoin_child, ret);
 
 	if (r == 0)
+		r = hear(ret->sync, WORD_NAMESPACES, NULL, 0); /* else it has said why */
+	if (r == 0)
 		cgroup_enter(s, ret->pid);
+	else
+		spawning_abort(ret);
 	return r;
 }

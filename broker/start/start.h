@@ -56,6 +56,7 @@ int memfd_fill(int fd, const void *bytes, size_t size); /* once: sealed after it
 
 /* ids.c: the lock on the id range, and what the lock does not know: that nobody of an earlier start still has an id */
 int ids_lock(struct start *s);
+bool ids_is_lock(const struct start *s, int fd); /* of another start, and it holds */
 int ids_unused(const struct start *s);
 
 /* host.c: what this machine can do */
@@ -85,6 +86,7 @@ int runtime_pid_file(const struct start *s, pid_t spawner); /* for the service m
 enum survivor { SURVIVOR_BROKER, SURVIVOR_SPAWNER };
 int survivor_alive(const struct start *s, enum survivor who, bool *ret_alive);
 int survivor_join(struct start *s, enum survivor who); /* fills s->p and s->table; -EALREADY: it has a partner */
+int survivor_verify(struct start *s); /* what the broker handed over, before root goes into it */
 
 /* cgroup.c */
 int cgroup_end_leftovers(const struct start *s); /* what an earlier P left is killed; its groups are removed */

@@ -42,7 +42,8 @@ static const char policy_text[] =
 
 /* How a broker is started; zero is the right way. */
 struct wrong {
-	int keep_bounding, other_uid, extra_group, no_listen, bad_policy, bad_host, planted_ids;
+	int keep_bounding, other_uid, extra_group, no_listen, bad_policy, bad_host, open_policy, open_host,
+		planted_ids;
 };
 
 struct room {
@@ -51,11 +52,12 @@ struct room {
 	pid_t pid;
 };
 
-static int memfd(const char *name, const void *bytes, size_t size)
+static int memfd(const char *name, const void *bytes, size_t size, int seals)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC);
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	assert_int_equal(write(fd, bytes, size), size);
+	assert_return_code(fcntl(fd, F_ADD_SEALS, seals), errno);
 	return fd;
 }
 
@@ -109,10 +111,11 @@ static void start(struct room *room, const struct wrong *wrong)
 	from[count++] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	from[count++] = log[1];
 	from[count++] = pair[0];
-	from[count++] = memfd("policy", policy_text, wrong->bad_policy ? 20 : sizeof(policy_text) - 1);
+	from[count++] = memfd("policy", policy_text, wrong->bad_policy ? 20 : sizeof(policy_text) - 1,
+			      wrong->open_policy ? TABLE_SEALS & ~F_SEAL_WRITE : TABLE_SEALS);
 	from[count++] = dup(room->listen);
 	from[count++] = dup(room->dirfd);
-	from[count++] = memfd("host", &host, sizeof(host));
+	from[count++] = memfd("host", &host, sizeof(host), wrong->open_host ? TABLE_SEALS & ~F_SEAL_WRITE : TABLE_SEALS);
 	for (int i = 0; i < count; i++) {
 		int high = fcntl(from[i], F_DUPFD_CLOEXEC, PLACE);
 
@@ -327,6 +330,8 @@ static void without_what_postern_start_leaves(void **state)
 	refused(&(struct wrong){ .no_listen = 1 }, 1, "descriptors are missing");
 	refused(&(struct wrong){ .bad_host = 1 }, 1, "host table");
 	refused(&(struct wrong){ .bad_policy = 1 }, 2, "policy:1:");
+	refused(&(struct wrong){ .open_host = 1 }, 1, "host table");
+	refused(&(struct wrong){ .open_policy = 1 }, 1, "could still be changed");
 }
 
 static void D01_a_planted_id_file(void **state)
