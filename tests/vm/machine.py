@@ -177,6 +177,8 @@ def boot(argv, timeout, output):
         machine.returncode = os.waitstatus_to_exitcode(status)
     verdict = re.fullmatch(rb"(.*)\nvmtest-verdict (\d+)\n", tail, re.S)
     output(verdict.group(1) if verdict else tail)
+    if not verdict:
+        say("no verdict; QEMU ended with status %d" % machine.returncode)  # below 0: a signal
     return int(verdict.group(2)) if verdict else None, used.ru_utime + used.ru_stime
 
 
