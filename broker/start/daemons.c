@@ -69,7 +69,7 @@ int daemons_stdio(int log)
 }
 
 /* What is needed until the exec, or after one that fails, must not lie on a number that is about to be given away. */
-static int lift(int *fd)
+int daemons_lift(int *fd)
 {
 	int high;
 
@@ -141,11 +141,11 @@ int become_broker(struct start *s, struct spawning *spawning)
 	(void)umask(077);
 	r = chdir("/") < 0 || sigaction(SIGCHLD, &ignore, NULL) < 0 ? -errno : 0;
 	if (r == 0)
-		r = lift(&s->broker_program);
+		r = daemons_lift(&s->broker_program);
 	if (r == 0)
-		r = lift(&s->ready);
+		r = daemons_lift(&s->ready);
 	if (r == 0)
-		r = lift(&spawning->sync);
+		r = daemons_lift(&spawning->sync);
 	if (r == 0)
 		r = daemons_stdio(s->log); /* before the log's own number is given away */
 	if (r == 0)

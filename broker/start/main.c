@@ -321,7 +321,7 @@ static int check_or_run(struct start *s)
 	r = programs_open(s);
 	if (r == 0)
 		r = open_log(s);
-	if (r == 0)
+	if (r == 0 && s->runtime < 0)
 		r = runtime_open(s);
 	if (r == 0)
 		r = run(s);
@@ -331,8 +331,9 @@ static int check_or_run(struct start *s)
 }
 
 /* The parent's half of --daemon: our child says 'k' on the pipe when it is about to become the broker, and the pipe closes
- * with its exec; anything after the 'k' means that this failed. */
-static int await_daemon(int pipe_end)
+ * when both daemons are executed; anything after the 'k' means that this failed. Whether they then stand is asked of each:
+ * one that has its partner refuses another. */
+static int await_daemon(struct start *s, int pipe_end)
 {
 	char text[8];
 	ssize_t n;
@@ -340,7 +341,13 @@ static int await_daemon(int pipe_end)
 
 	while (used < sizeof(text) && (n = read(pipe_end, text + used, sizeof(text) - used)) > 0)
 		used += (size_t)n;
-	return used == 1 && text[0] == 'k' ? EXIT_SUCCESS : EXIT_FAILURE;
+	if (used != 1 || text[0] != 'k')
+		return EXIT_FAILURE;
+	if (make_link(s) == 0 && survivor_join(s, SURVIVOR_SPAWNER) == -EALREADY &&
+	    survivor_join(s, SURVIVOR_BROKER) == -EALREADY)
+		return EXIT_SUCCESS;
+	log_error("a daemon did not stay; its log says why");
+	return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
@@ -365,13 +372,16 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	if (!s.options.daemon || s.options.check || s.options.cleanup)
 		return check_or_run(&s) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	/* Before the fork: the lock of the directory is held until it is known how it went. */
+	if (runtime_open(&s) < 0)
+		return EXIT_FAILURE;
 	if (pipe2(ready, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
 		log_error("--daemon: %m");
 		return EXIT_FAILURE;
 	}
 	if (pid > 0) {
 		fd_close(&ready[1]);
-		return await_daemon(ready[0]);
+		return await_daemon(&s, ready[0]);
 	}
 	(void)setsid();
 	s.ready = ready[1];

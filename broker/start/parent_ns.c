@@ -135,7 +135,7 @@ static void no_ipv6(int net)
 }
 
 /* The numbers of inherit.h, then the spawner's program. */
-static _Noreturn void execute_spawner(const struct start *s)
+static _Noreturn void execute_spawner(struct start *s)
 {
 	char *const argv[] = { (char[]){ "postern-spawner" }, NULL };
 	char *environment[8];
@@ -157,7 +157,8 @@ static _Noreturn void execute_spawner(const struct start *s)
 	daemons_environment(environment, ARRAY_SIZE(environment));
 	/* All it creates are cgroups, and their limits are for everybody to read: receipts are compared with them. */
 	(void)umask(022);
-	if (daemons_stdio(s->log) < 0 || daemons_place((const int(*)[2])place, count) < 0)
+	if (daemons_lift(&s->spawner_program) < 0 || daemons_stdio(s->log) < 0 ||
+	    daemons_place((const int(*)[2])place, count) < 0)
 		give_up("arrange descriptors");
 	(void)execveat(s->spawner_program, "", argv, environment, AT_EMPTY_PATH);
 	give_up("execute postern-spawner");

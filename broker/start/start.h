@@ -115,6 +115,7 @@ void spawning_abort(struct spawning *spawning);
 
 /* daemons.c: from here on no way back */
 void daemons_environment(char **ret, size_t max);
+int daemons_lift(int *fd); /* above every number that daemons_place() gives */
 int daemons_place(const int (*placing)[2], size_t count);
 int daemons_stdio(int log);
 int become_broker(struct start *s, struct spawning *spawning); /* returns only on failure */

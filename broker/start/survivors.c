@@ -126,7 +126,7 @@ int survivor_join(struct start *s, enum survivor who)
 		return -EALREADY;
 	}
 	if (r != 1) {
-		log_error("%s lives but does not take a new partner: %s", names[who],
+		log_error("%s does not take a new partner: %s", names[who],
 			  r == -EPROTO ? in.why
 			  : r < 0      ? strerror(-r)
 				       : "it hung up");

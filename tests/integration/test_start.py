@@ -2,6 +2,7 @@
 # Runs: tests (root). postern-start as an init system starts it: a passed socket, readiness, a daemon of its own.
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -180,6 +181,22 @@ def a_broker_that_cannot_be_executed_ends_the_start(host):
             tap.equal([harness.exe(p) for p in host.own_processes()], [], "processes left")
     finally:
         os.rename(kept, host.broker_program)
+
+
+@case
+def a_spawner_that_dies_at_once_is_told(host):
+    libexec = os.path.join(host.work, "libexec")
+    shutil.copytree(host.libexec, libexec)
+    for name in os.listdir(libexec):
+        if name.startswith("postern-spawner"):
+            shutil.copy("/bin/false", os.path.join(libexec, name))
+    done = subprocess.run(command(host, "--daemon", "--libexec", libexec), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
+    broker = host.broker
+    if broker:
+        os.kill(broker, 15)
+        tap.wait_for(lambda: not harness.alive(broker), "the broker ends", 20)
+    tap.true(done.returncode == 1 and "did not stay" in done.stdout, "status %d: %s" % (done.returncode, done.stdout))
 
 
 def main():
