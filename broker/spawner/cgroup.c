@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -79,6 +80,15 @@ static int limit(int dir, const char *file, const char *prefix, uint64_t value, 
 	return 0;
 }
 
+/* No limit of its own means no swap: guest memory on the host's disk is the administrator's decision. So where no limit can
+ * be set, because this kernel has no such file, a host that has swap does not keep that promise. */
+static bool swap_matters(const struct wire_limits *l)
+{
+	struct sysinfo host;
+
+	return l->swap_mib > 0 || sysinfo(&host) < 0 || host.totalswap > 0;
+}
+
 static int limits_v2(int dir, const struct wire_limits *l, bool *missing)
 {
 	bool ignored;
@@ -88,10 +98,8 @@ static int limits_v2(int dir, const struct wire_limits *l, bool *missing)
 		r = write_number(dir, "pids.max", "", l->pids, "");
 	if (r == 0 && l->memory_mib > 0)
 		r = write_number(dir, "memory.max", "", l->memory_mib * MIB, "");
-	/* No limit of its own means no swap: guest memory on the host's disk is the administrator's decision. A kernel that
-	 * cannot swap has no such file. */
 	if (r == 0)
-		r = limit(dir, "memory.swap.max", "", l->swap_mib * MIB, "", l->swap_mib > 0 ? missing : &ignored);
+		r = limit(dir, "memory.swap.max", "", l->swap_mib * MIB, "", swap_matters(l) ? missing : &ignored);
 	/* A sandbox that runs out dies whole, not one thread of it. */
 	if (r == 0)
 		r = limit(dir, "memory.oom.group", "", 1, "", &ignored);
@@ -115,7 +123,7 @@ static int limits_v1(enum p_fd tree, int dir, const struct wire_limits *l, bool 
 	r = write_number(dir, "memory.limit_in_bytes", "", l->memory_mib * MIB, "");
 	return r < 0 ? r
 		     : limit(dir, "memory.memsw.limit_in_bytes", "", ((uint64_t)l->memory_mib + l->swap_mib) * MIB, "",
-			     l->swap_mib > 0 ? missing : &ignored);
+			     swap_matters(l) ? missing : &ignored);
 }
 
 static int make_dir(int parent, const char *name, int *ret_fd)
@@ -150,7 +158,7 @@ static int make_v1(const struct spawner *sp, const struct wire_lease *lease, con
 	const struct wire_limits *l = lease->limits;
 
 	/* A share of the disk is not to be had here, swap only together with memory, and CPU may have no hierarchy. */
-	*missing = l->io_weight > 0 || (l->swap_mib > 0 && l->memory_mib == 0) ||
+	*missing = l->io_weight > 0 || (swap_matters(l) && l->memory_mib == 0) ||
 		   (l->cpu_percent > 0 && sp->p[P_CGROUP_CPU] < 0);
 	for (size_t i = 0; i < ARRAY_SIZE(v1_trees); i++) {
 		cleanup_fd int dir = -1;
