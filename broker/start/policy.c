@@ -173,11 +173,13 @@ int table_same(const struct spawn_table *running, const struct spawn_table *want
 		what = "the template's binds";
 	else if (running->kvm_gid != wanted->kvm_gid)
 		what = "the way to /dev/kvm";
+	else if (running->label != wanted->label)
+		what = "whether sandboxes get SELinux labels";
 	if (what == NULL)
 		return 0;
 	log_error(
-		"a daemon of an earlier start is still running and the policy differs from its: %s. Restore the policy, or "
-		"end the sandboxes and that daemon first",
+		"a daemon of an earlier start is still running, and this start differs from it: %s. Restore the policy (or what "
+		"else was changed), or stop all sandboxes and that daemon first",
 		what);
 	return -EEXIST;
 }
