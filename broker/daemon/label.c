@@ -105,6 +105,8 @@ int label_open(struct label_pool *pool)
 
 	if (n < 0)
 		return -errno;
+	if ((size_t)n == sizeof(pool->own) - 1)
+		return -ENAMETOOLONG;
 	pool->own[n] = '\0';
 	pool->own[strcspn(pool->own, "\n")] = '\0';
 	return label_context(pool, LABEL_TYPE_DEFAULT, 0, example, sizeof(example));

@@ -17,8 +17,6 @@
 #define START_TYPE "postern_start_t"
 #define VMM_TYPE "postern_vmm_t"
 
-enum { SELINUX_OFF, SELINUX_PERMISSIVE, SELINUX_ENFORCING }; /* host_table.selinux */
-
 static int write_once(const char *path, const char *text, size_t size)
 {
 	cleanup_fd int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -34,6 +32,8 @@ static int read_own(struct start *s)
 
 	if (n < 0)
 		return -errno;
+	if ((size_t)n == sizeof(s->label) - 1)
+		return -ENAMETOOLONG;
 	s->label[n] = '\0';
 	s->label[strcspn(s->label, "\n")] = '\0';
 	return 0;
@@ -78,25 +78,38 @@ static void find_obstacle(struct start *s, char *ret, size_t size)
 		(void)snprintf(ret, size, "the loaded policy has no type %s", type);
 }
 
-/* -1: there is no SELinux. */
-static int enforcing(void)
+/* Of another security module it would be one word, or a name and a mode. */
+static bool is_context(const char *label)
+{
+	return strchr(label, ':') != NULL && strchr(label, ' ') == NULL;
+}
+
+/* -1: there is no SELinux. -ENOENT: there is, but its file system is not to be seen here. */
+static int enforcing(struct start *s)
 {
 	cleanup_fd int fd = open("/sys/fs/selinux/enforce", O_RDONLY | O_CLOEXEC);
 	char value = '1';
 
+	if (fd < 0 && errno == ENOENT)
+		return read_own(s) == 0 && is_context(s->label) ? -ENOENT : -1;
 	if (fd < 0)
-		return errno == ENOENT ? -1 : 1;
+		return 1;
 	return read(fd, &value, 1) == 1 && value == '0' ? 0 : 1; /* what cannot be read is taken for the stricter */
 }
 
 int label_decide(struct start *s)
 {
 	uint8_t *outcome = &s->table.host.outcomes[WIRE_GRANT_LABEL];
-	int mode = enforcing();
+	int mode = enforcing(s);
 	char why[256];
 
 	s->table.label = 0;
-	s->table.host.selinux = mode < 0 ? SELINUX_OFF : mode == 0 ? SELINUX_PERMISSIVE : SELINUX_ENFORCING;
+	if (mode == -ENOENT) {
+		log_error("this kernel has SELinux, and postern-start runs as %s, but /sys/fs/selinux is not mounted where it "
+			  "runs: mount -t selinuxfs selinuxfs /sys/fs/selinux",
+			  s->label);
+		return -EPERM;
+	}
 	*outcome = mode < 0 ? WIRE_BY_NO_KERNEL : WIRE_BY_NO_POLICY;
 	if (mode < 0)
 		return 0;
