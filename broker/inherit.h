@@ -90,9 +90,7 @@ struct host_table {
 	uint32_t magic, size;
 	uint8_t outcomes[8];             /* by enum wire_grant */
 	uint32_t landlock_abi;
-	uint32_t kvm_gid;
 	uint32_t kvm_strategies;         /* bit 0 fd, 1 node, 2 group: which would work here */
-	uint32_t selinux;                /* 0 off, 1 permissive, 2 enforcing */
 	uint32_t spawn_uid;
 	uint64_t boot_id;                /* differs after each fresh start of P: a handle of an older one is refused */
 	/* Uids that people can take in namespaces of their own (/etc/subuid, systemd's containers), in order and apart.
@@ -110,7 +108,6 @@ struct spawn_table {
 	uint32_t magic, size;
 	uint32_t first_uid, uid_count;   /* range mapped into P */
 	uint32_t kvm_gid;                /* WIRE_UID_NONE unless the group strategy is in use */
-	uint32_t landlock_abi;
 	uint32_t label;                  /* 1: label every sandbox (SELinux is on and the policy has types) */
 	uint32_t direct_mode;            /* 1: direct mode: no P, what is said of it is the host */
 	uint32_t hypervisor_count, network_count, bind_count;

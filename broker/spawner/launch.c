@@ -76,6 +76,8 @@ static int check_start(const struct spawner *sp, const struct wire_start *start)
 		return -EINVAL;
 	if (lease->grants[WIRE_GRANT_KVM] == WIRE_BY_BY_GROUP && sp->table->kvm_gid == WIRE_UID_NONE)
 		return -EINVAL;
+	if ((lease->label[0] != '\0') != (sp->table->label != 0))
+		return -EINVAL;
 	/* The receipt will be compared with what the lease says about the user namespace. */
 	if (((lease->flags & WIRE_DIRECT) != 0) != (sp->table->direct_mode != 0))
 		return -EINVAL;

@@ -148,7 +148,7 @@ void link_adopt(struct spawner *sp, int fd)
 {
 	struct wire_spawner_hello hello = {
 		.version = WIRE_VERSION,
-		.landlock_abi = (uint8_t)sp->table->landlock_abi,
+		.landlock_abi = (uint8_t)sp->table->host.landlock_abi,
 		.cgroup = sp->cgroup_outcome,
 		.port_filter = sp->port_outcome,
 		.kvm = sp->table->host.outcomes[WIRE_GRANT_KVM],

@@ -18,7 +18,7 @@ int table_check(const void *bytes, size_t size)
 	/* uid 0 of the host can never be in the range: it would be root's files for the sandbox. */
 	if (t->first_uid == 0 || t->uid_count == 0 || t->first_uid > UINT32_MAX - t->uid_count || t->kvm_gid == 0)
 		return -EINVAL;
-	if (t->direct_mode > 1)
+	if (t->direct_mode > 1 || t->label > 1)
 		return -EINVAL;
 	for (uint32_t i = 0; i < t->hypervisor_count; i++)
 		if (!wire_name_ok(t->hypervisors[i].name, sizeof(t->hypervisors[i].name)) ||

@@ -89,7 +89,6 @@ static enum wire_outcome probe_kvm(struct start *s)
 	if (!kvm_answers())
 		return WIRE_BY_NO_KERNEL;
 	group = s->policy.kvm_gid_set ? s->policy.kvm_gid : st.st_gid;
-	s->table.host.kvm_gid = group;
 	switch (s->policy.kvm) {
 	case POLICY_KVM_AUTO:
 		s->table.host.kvm_strategies = HOST_KVM_FD | HOST_KVM_NODE;
@@ -139,7 +138,7 @@ static enum wire_outcome probe_landlock(struct start *s)
 
 	if (abi <= 0)
 		return WIRE_BY_NO_KERNEL;
-	s->table.landlock_abi = s->table.host.landlock_abi = (uint32_t)abi;
+	s->table.host.landlock_abi = (uint32_t)abi;
 	return abi >= LANDLOCK_NEWEST ? WIRE_BY_GRANTED : WIRE_BY_PARTIAL;
 }
 

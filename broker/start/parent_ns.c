@@ -97,7 +97,7 @@ static void become_spawn_user(const struct start *s)
 	if (s->table.direct_mode != 0)
 		keep_through_exec();
 	/* Each change of ids resets it; the maps are written through our files in /proc, which must be ours for that. */
-	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+	else if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		give_up("dumpable");
 }
 
@@ -348,7 +348,8 @@ static const char *why_no_user_namespace(int error)
 /* Tried as the one who will make it. Never replaced by direct mode by ourselves: that is another promise. */
 int parent_ns_possible(const struct start *s)
 {
-	int status = 0;
+	enum { REFUSED = 0x80 }; /* and why; give_up() exits by EXIT_FAILURE */
+	int status = 0, error;
 	pid_t pid;
 
 	if (s->table.direct_mode != 0)
@@ -356,18 +357,19 @@ int parent_ns_possible(const struct start *s)
 	pid = fork();
 	if (pid == 0) {
 		become_spawn_user(s);
-		_exit(unshare(CLONE_NEWUSER) < 0 ? errno & 0x7f : 0);
+		_exit(unshare(CLONE_NEWUSER) < 0 ? REFUSED | errno : 0);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status)) {
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) == EXIT_FAILURE) {
 		log_error("user namespaces: cannot be tried: %m");
 		return -EAGAIN;
 	}
 	if (WEXITSTATUS(status) == 0)
 		return 0;
+	error = WEXITSTATUS(status) & ~REFUSED;
 	log_error("user namespaces: uid %u cannot make one: %s (%s). Allow them, or set \"mode\": \"direct\" in the "
 		  "policy's \"daemon\"; in direct mode the spawner holds capabilities of the host, and who breaks it has "
 		  "the host: see postern-policy(5)",
-		  s->policy.spawn_uid, strerror(WEXITSTATUS(status)), why_no_user_namespace(WEXITSTATUS(status)));
+		  s->policy.spawn_uid, strerror(error), why_no_user_namespace(error));
 	return -ENOTSUP;
 }
 

@@ -85,7 +85,7 @@ static void become_broker(const int *from, const int *to, size_t count, const st
 static void start(struct room *room, const struct wrong *wrong)
 {
 	struct host_table host = {
-		.magic = wrong->bad_host ? 1 : TABLE_MAGIC, .size = sizeof(host), .kvm_gid = WIRE_UID_NONE, .boot_id = 5
+		.magic = wrong->bad_host ? 1 : TABLE_MAGIC, .size = sizeof(host), .boot_id = 5
 	};
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int pair[2], log[2], from[7], count = 0;

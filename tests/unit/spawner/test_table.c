@@ -67,6 +67,7 @@ static void refused(void **state)
 	REFUSED(t.first_uid = UINT32_MAX - 10);
 	REFUSED(t.kvm_gid = 0);
 	REFUSED(t.direct_mode = 2);
+	REFUSED(t.label = 2);
 	REFUSED(t.hypervisors[0].path[0] = 'u');
 	REFUSED(memset(t.hypervisors[0].path, '/', sizeof(t.hypervisors[0].path)));
 	REFUSED(t.hypervisors[0].name[0] = '/');
