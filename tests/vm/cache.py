@@ -8,7 +8,9 @@
 #   image-*    a base with our policy modules, labelled, as ext4     seconds; changes with *.cil and guest/
 #
 # Postern itself is in none of them: it travels with the job (machine.py). A layer is built below a temporary name and
-# renamed when it is whole; a lock keeps two builders apart.
+# renamed when it is whole; a lock keeps two builders apart. Who uses a layer holds a shared lock on its directory until
+# its process ends, and no other process takes it away meanwhile. It counts as one only with its files: others clean
+# up below /var/tmp, too.
 import contextlib
 import fcntl
 import glob
@@ -26,6 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 CACHE = os.environ.get("POSTERN_VM_CACHE") or "/var/tmp/postern-vm"
 KEPT = 4  # layers of a kind that stay when a newer one is made
+IN_USE = {}  # path of a layer: its directory, open and locked
 
 RELEASE = "bookworm"
 KERNELS = {"6.1": RELEASE, "6.12": RELEASE + "-backports"}
@@ -41,6 +44,7 @@ BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_intel", "crc32c_gene
 USERS = (("postern", 64800, ""), ("postern-spawn", 64801, ""), ("alice", 64810, "postern"), ("bob", 64811, "postern"),
          ("carol", 64812, ""))
 IMAGE_MIB = 1024
+FILE_CONTEXTS = "etc/selinux/default/contexts/files/file_contexts"
 
 
 class Trouble(Exception):
@@ -89,21 +93,24 @@ def locked(kind):
         yield
 
 
-def layer(kind, key, build):
-    """The directory of a layer; build(directory) fills it when there is none."""
+def layer(kind, key, build, *files):
+    """The directory of a layer, ours until we end; build(directory) fills it when there is none with these files."""
     path = os.path.join(CACHE, "%s-%s" % (kind, key))
-    if not os.path.isdir(path):
+    while not use(path, files):
         if os.geteuid() != 0:
             raise Trouble("the cache is made by root (chroot, labels): run tests/vm/vm build as root first")
         with locked(kind):
             for left in glob.glob(os.path.join(CACHE, "new-%s-*" % kind)):  # of a build that was killed: we hold the lock
                 shutil.rmtree(left)
-            if not os.path.isdir(path):
+            if not whole(path, files):
                 began = time.monotonic()
                 say("making %s" % os.path.basename(path))
                 work = os.path.join(CACHE, "new-" + os.path.basename(path))
                 os.mkdir(work, 0o755)
                 build(work)
+                if not whole(work, files):
+                    raise Trouble("%s was made without one of %s" % (work, ", ".join(files)))
+                shutil.rmtree(path, ignore_errors=True)  # what somebody has left of it
                 os.rename(work, path)
                 say("made %s in %.0f s" % (os.path.basename(path), time.monotonic() - began))
                 prune(kind)
@@ -112,10 +119,33 @@ def layer(kind, key, build):
     return path
 
 
+def whole(path, files):
+    return os.path.isdir(path) and all(os.path.exists(os.path.join(path, name)) for name in files)
+
+
+def use(path, files):
+    """Whether the layer is there, and nobody takes it away from now on."""
+    if path not in IN_USE:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        IN_USE[path] = fd
+    if whole(path, files) and os.path.samestat(os.fstat(IN_USE[path]), os.stat(path)):
+        return True
+    os.close(IN_USE.pop(path))
+    return False
+
+
 def prune(kind):
     paths = sorted(glob.glob(os.path.join(CACHE, kind + "-*")), key=os.path.getmtime, reverse=True)
     for path in paths[KEPT:]:
-        shutil.rmtree(path)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):  # in use
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+        os.close(fd)
 
 
 # ---- Debian ---------------------------------------------------------------------------------------------------------
@@ -126,6 +156,8 @@ def host_sources():
     for path in sorted(glob.glob("/etc/apt/sources.list.d/*.sources")):
         for paragraph in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", read(path))):
             fields = {name.lower(): value.split() for name, value in re.findall(r"(?m)^([\w-]+):\s*(.*)$", paragraph)}
+            if "".join(fields.get("enabled", ())).lower() in ("no", "false", "0", "off", "without", "disable"):
+                continue
             for uri in fields.get("uris", ()):
                 found += [(uri, suite, "".join(fields.get("signed-by", ()))) for suite in fields.get("suites", ())]
     for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*.list"))]:
@@ -133,6 +165,8 @@ def host_sources():
             for options, uri, suite in re.findall(r"(?m)^deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s", read(path)):
                 keyring = re.search(r"signed-by=(\S+)", options)
                 found.append((uri, suite, keyring.group(1) if keyring else ""))
+    # "stable" moves on; the archive that has it has each release by its name, too.
+    found = [(uri, re.sub(r"^(old)*stable\b", RELEASE, suite), keyring) for uri, suite, keyring in found]
     found = [source for source in found if source[1] == RELEASE or source[1].startswith(RELEASE + "-")]
     if not any(suite == RELEASE for _, suite, _ in found):
         raise Trouble("/etc/apt/sources.list* name no %s archive: the machine's packages come from there" % RELEASE)
@@ -146,6 +180,9 @@ def sources_list(suite):
         found = [(uri, suite, keyring) for uri, name, keyring in found if name == RELEASE][:1]
     return "".join("deb %s %s %s main\n" % ("[signed-by=%s]" % keyring if keyring.startswith("/") else "", uri, name)
                    for uri, name, keyring in found)
+
+
+SOURCES = (host_sources, sources_list)  # they shape whatever is made of packages
 
 
 class Apt:
@@ -182,7 +219,9 @@ def kernel(version):
     if version not in KERNELS:
         raise Trouble("no kernel %s here; there are %s" % (version, ", ".join(KERNELS)))
     init = read(os.path.join(HERE, "guest/initramfs"))
-    return layer("kernel", version + "-" + key_of(init, recipe(make_kernel, make_initramfs), *BOOT_MODULES), lambda work: make_kernel(work, KERNELS[version], init))
+    key = key_of(init, recipe(make_kernel, make_initramfs, make_ext4, Apt, *SOURCES), *BOOT_MODULES)
+    return layer("kernel", version + "-" + key, lambda work: make_kernel(work, KERNELS[version], init),
+                 "vmlinuz", "initrd.gz", "modules.img")
 
 
 def make_kernel(work, suite, init):
@@ -267,22 +306,22 @@ def guest_files():
 
 
 def base_key():
-    return key_of(RELEASE, recipe(make_base), *PACKAGES, *LEFT_OUT)
+    return key_of(RELEASE, recipe(make_base, *SOURCES), *PACKAGES, *LEFT_OUT)
 
 
 def base():
     """The Debian tree that images are made from; nobody changes it."""
-    return os.path.join(layer("base", base_key(), make_base), "tree")
+    # The first and the last that anybody needs of it: what somebody has thinned out is not used.
+    return os.path.join(layer("base", base_key(), make_base, "tree/usr/bin/secilc", "tree/usr/bin/qemu-system-x86_64",
+                              "tree/" + FILE_CONTEXTS), "tree")
 
 
 def image():
     """Path of the root image."""
     files = policy_files() + guest_files()
-    key = key_of(base_key(), recipe(make_image), repr(USERS + MASKED), str(IMAGE_MIB), *(os.path.basename(path) + "\0" + read(path) for path in files))
-    if not os.path.isdir(os.path.join(CACHE, "image-" + key)):
-        tree = base()
-        layer("image", key, lambda work: make_image(work, tree))
-    return os.path.join(layer("image", key, None), "root.img")
+    key = key_of(base_key(), recipe(make_image, make_ext4), repr(USERS + MASKED), str(IMAGE_MIB),
+                 *(os.path.basename(path) + "\0" + read(path) for path in files))
+    return os.path.join(layer("image", key, lambda work: make_image(work, base()), "root.img"), "root.img")
 
 
 def make_image(work, base):
@@ -320,6 +359,6 @@ def make_image(work, base):
     # The tree's own setfiles, since compiled contexts of another release are not readable to the host's. It writes through
     # /proc/self/fd, so it gets a /proc, in a mount namespace that ends with it.
     run("unshare", "--mount", "sh", "-c", "mount -t proc proc \"$1/proc\" && exec chroot \"$1\" setfiles -F -e /proc "
-        "/etc/selinux/default/contexts/files/file_contexts /", "sh", tree)
+        "/%s /" % FILE_CONTEXTS, "sh", tree)
     make_ext4(tree, os.path.join(work, "root.img"), IMAGE_MIB)
     shutil.rmtree(tree)

@@ -3,6 +3,7 @@
 # A shell stands in for QEMU here.
 import argparse
 import os
+import re
 import runpy
 import sys
 import tempfile
@@ -91,6 +92,15 @@ def every_job_of_the_table_can_be_read():
 
 
 @tap.case
+def every_file_with_cases_is_in_a_job():
+    words = {word.split(":")[0] for _, _, command in jobs.table() for word in command.split()}
+    for name in sorted(os.listdir(os.path.join(HERE, "suite"))):
+        path = "tests/vm/suite/" + name
+        if name.endswith(".py") and re.search(r"(?m)^@(tap\.)?case\b", cache.read(os.path.join(cache.ROOT, path))):
+            tap.true(path in words, path + " is in a job")
+
+
+@tap.case
 def variants_are_on_the_kernels_command_line():
     plain = machine.kernel_words(options()).split()
     tap.true("security=selinux" in plain and "enforcing=1" in plain and "vmtest.cgroup=v2" in plain, plain)
@@ -117,6 +127,13 @@ def build_that_breaks_off_leaves_no_layer():
     def whole(work):
         open(os.path.join(work, "whole"), "w", encoding="ascii").close()
 
+    def others():
+        return sorted(name for name in os.listdir(place) if name.startswith("other-"))
+
+    def leave():
+        while cache.IN_USE:
+            os.close(cache.IN_USE.popitem()[1])
+
     with tempfile.TemporaryDirectory() as place:
         old, cache.CACHE, cache.os.geteuid, uid = cache.CACHE, place, lambda: 0, os.geteuid
         try:
@@ -128,11 +145,28 @@ def build_that_breaks_off_leaves_no_layer():
             tap.true(not os.path.exists(os.path.join(place, "test-k")), "there is no layer after a failure")
             tap.equal(os.listdir(cache.layer("test", "k", whole)), ["whole"], "what is in the layer")
             tap.equal(sorted(os.listdir(place)), ["lock-test", "test-k"], "nothing is left of the failure")
+            os.unlink(os.path.join(place, "test-k/whole"))
+            tap.equal(os.listdir(cache.layer("test", "k", whole, "whole")), ["whole"], "one that lost its file is made again")
             for number in range(cache.KEPT + 2):
-                cache.layer("other", str(number), whole)
-            tap.equal(len([n for n in os.listdir(place) if n.startswith("other-")]), cache.KEPT, "layers that are kept")
+                cache.layer("other", str(number), whole, "whole")
+            tap.equal(len(others()), cache.KEPT + 2, "layers in use are kept")
+            leave()
+            cache.layer("other", "new", whole, "whole")
+            tap.true(len(others()) == cache.KEPT and "other-new" in others(), "the others are not: %s" % others())
         finally:
+            leave()
             cache.CACHE, cache.os.geteuid = old, uid
+
+
+@tap.case
+def the_hosts_archive_is_found_however_it_is_written():
+    text = "Types: deb\nURIs: http://a/d\nSuites: stable stable-updates\n\nEnabled: no\nURIs: http://b/d\nSuites: bookworm\n"
+    found, cache.read, glob = cache.read, lambda path: text, cache.glob.glob
+    cache.glob.glob = lambda pattern: ["x.sources"] if pattern.endswith(".sources") else []
+    try:
+        tap.equal(cache.host_sources(), [("http://a/d", "bookworm", ""), ("http://a/d", "bookworm-updates", "")], "archives")
+    finally:
+        cache.read, cache.glob.glob = found, glob
 
 
 tap.run()

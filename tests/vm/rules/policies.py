@@ -52,7 +52,7 @@ def compile_all(texts, work, *options):
         source = os.path.join(work, name + ".cil")
         with open(source, "w", encoding="utf-8") as f:
             f.write(text)
-        # -N: neverallow is tests/style's business, and the probes break it on purpose.
+        # -N: neverallow is policy/selinux/check's business, and the probes break it on purpose.
         argv = [*loader, *options, "-N", "-M", "true", "-c", VERSION, "-f", "/dev/null",
                 "-o", os.path.join(work, name + ".policy"), base, *own, source]
         running.append((name, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
@@ -112,7 +112,7 @@ def for_groups():
         with open(os.path.join(work, "policies.json"), "w", encoding="utf-8") as f:
             json.dump({"switchable": "switchable.policy", "lists": lists,
                        "booleans": {g.name: g.boolean for g in found if g.name != module.ALWAYS}}, f)
-    return cache.layer("rules", key(texts), build)
+    return cache.layer("rules", key(texts), build, "policies.json", *(name + ".policy" for name in texts))
 
 
 def for_pieces():
@@ -124,7 +124,7 @@ def for_pieces():
         compile_all({"pieces": text}, work, "-D")
         with open(os.path.join(work, "pieces.json"), "w", encoding="utf-8") as f:
             json.dump({"pieces": pieces, "attributes": {k: sorted(v) for k, v in module.attributes(found).items()}}, f)
-    return cache.layer("rules", key({"pieces": text}), build)
+    return cache.layer("rules", key({"pieces": text}), build, "pieces.json", "pieces.policy")
 
 
 def directory(what):
