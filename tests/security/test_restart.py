@@ -2,6 +2,7 @@
 # Runs: tests (root, acting as the broker's user). A broker that somebody has taken over, at the restart of the spawner: root
 # asks it for what it keeps of P, and it lies.
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -16,6 +17,7 @@ import wire  # noqa: E402
 from harness import DIRECT  # noqa: E402
 from tap import case  # noqa: E402
 
+K = wire.T.constants
 KEPT = ("USERNS", "MNTNS", "SWITCH", "EMPTY", "PROCFS", "PRIVATE", "CGROUP", "CGROUP_PIDS", "CGROUP_MEMORY", "CGROUP_CPU",
         "INIT", "TABLE", "IDS_LOCK")  # enum p_fd
 PLACE = {name: number for number, name in enumerate(KEPT)}
@@ -180,6 +182,43 @@ def what_a_start_makes_itself_is_not_taken_from_the_broker(host):
             s = os.fstat(fd)
             tap.true(running[0]["files"][name] != (s.st_dev, s.st_ino), "%s is not the one that was handed over" % name)
         close_all(lied.values())
+
+
+def as_broker(host):
+    """A link to the spawner, which takes us for its next broker."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as start, other:
+        start.connect(os.path.join(host.runtime, "private", "spawner.sock"))
+        wire.send_raw(start, wire.message("R_JOIN"), [other.fileno()])
+        close_all(wire.recv(start)[4])
+    wire.send_raw(own, wire.message("S_HELLO", {"version": K["WIRE_VERSION"], "count": 0}, sequence=0))
+    tap.equal(wire.recv(own)[0], "S_WELCOME", "what the spawner says first")
+    return own
+
+
+@case
+def a_label_where_none_is_promised(host):
+    """The spawner starts nothing with a label when its table has none (in the VM: nothing without one)."""
+    labelled = os.path.exists("/sys/fs/selinux/enforce")
+    harness.kill_wait(host.broker)
+    host.starter.wait(5)
+    lease = {"uid": host.first_uid + 7, "gid": host.first_uid + 8, "hypervisor": "mock", "vcpus": 1, "memory_mib": 16,
+             "flags": K["WIRE_DIRECT"] if DIRECT else 0}
+    label = "system_u:system_r:postern_vmm_t:s0:c1,c2"
+    try:
+        with as_broker(host) as link:
+            for number, text, answer in ((1, "" if labelled else label, "S_FAILED"), (2, label if labelled else "", "S_STARTED")):
+                control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with control, far:
+                    start = {"lease": {**lease, "id": number, "label": text}, "hypervisor": 0}
+                    wire.send_raw(link, wire.message("S_START", start, sequence=0), [far.fileno()])
+                    op, _, _, values, fds = wire.recv(link)
+                    close_all(fds)
+                tap.equal(op, answer, "lease with label \"%s\": %r" % (text, values))
+                if op == "S_FAILED":
+                    tap.equal(values["error"], errno.EINVAL, "its error")
+    finally:
+        host.start()
 
 
 harness.main()
