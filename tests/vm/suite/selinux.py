@@ -180,6 +180,26 @@ def nobody_but_us_enters_our_domains(host):
                 tap.true(denials(mark, "transition", domain.split(":")[0]), "a denial for " + domain)
 
 
+@case
+def nobody_but_root_enters_starts_domain(host):
+    """postern-start is not executed by users, confined or not; and by root's shell no other program in its domain."""
+    start, other = "/usr/sbin/postern-start", os.path.join(host.fakes, "hostile-vmm")
+    ran = _run_as(host, 0, installed.UNCONFINED, ["env", start, "--version"])  # runcon itself would ask for its own label
+    tap.equal((ran.returncode, ran.stderr), (0, ""), "root's shell may")
+    for uid, label in ((ALICE, installed.UNCONFINED), (BOB, installed.USER_T)):
+        for words in (["env", start, "--version"], ["runcon", "-t", "postern_start_t", start, "--version"]):
+            done = _run_as(host, uid, label, words)
+            tap.true(done.returncode in (1, 126) and done.stdout == "", "%s as %s: %d" % (words, label, done.returncode))
+    for uid, label in ((0, installed.UNCONFINED), (ALICE, installed.UNCONFINED), (0, installed.USER_T)):
+        for user in ("system_u", label.split(":")[0]):
+            words = ["runcon", user + ":system_r:postern_start_t:s0", other, "exit:98"]
+            mark = installed.avc_mark()
+            done = _run_as(host, uid, label, words)
+            tap.true(done.returncode in (1, 126), "%s as %d, %s: %d %s" % (words, uid, label, done.returncode, done.stderr))
+            if label == installed.UNCONFINED and user != "system_u":
+                tap.true(denials(mark, "entrypoint", "postern_vmm_exec_t"), "a denial for the program: %s" % done.stderr)
+
+
 def _run_as(host, uid, label, argv):
     import subprocess
     more = {} if uid == 0 else {"user": uid, "group": uid, "extra_groups": []}
