@@ -24,7 +24,7 @@ void link_end(struct spawner *sp, const char *why)
 	/* A broker that ended before it greeted could not start; without sandboxes there is nothing to keep for the next. */
 	if (sp->session.phase == PHASE_NEW && sp->live == 0) {
 		log_notice("the broker did not start: ending");
-		sp->stopping = sp->gave_up = true;
+		sp->stopping = true;
 	} else {
 		log_notice("link to the broker ended: %s; sandboxes go on, waiting for the next broker", why);
 	}

@@ -3,6 +3,7 @@
 #include "spawner.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
@@ -36,8 +37,9 @@ void loop_timer(struct spawner *sp, bool on)
 		sp->timer_on = on;
 }
 
-/* SIGTERM. With a broker it is for the broker to say what ends (whoever stops the service reaches it too, and S_SHUTDOWN
- * follows if sandboxes shall end); without one nobody else could end us in order. */
+/* SIGTERM or SIGUSR1. With a broker it is for the broker to say what ends (whoever stops the service reaches it too, and
+ * S_SHUTDOWN follows if sandboxes shall end); without one nobody else could end us in order. The unit's stop sends SIGUSR1:
+ * after any other end of ours systemd shall start another spawner, which it does not do for one that succeeded. */
 static void terminate(struct spawner *sp)
 {
 	struct signalfd_siginfo info;
@@ -46,6 +48,7 @@ static void terminate(struct spawner *sp)
 		return;
 	log_notice("terminated without a broker: ending %u sandboxes", sp->live);
 	sp->stopping = true;
+	sp->asked = info.ssi_signo == SIGUSR1;
 	sandbox_kill_all(sp);
 	link_flush(sp); /* frees what was kept for a next broker */
 }

@@ -81,7 +81,8 @@ static int open_loop(struct spawner *sp)
 }
 
 /* SIGCHLD: at its default, or our children could not be waited for. SIGPIPE: a closed log must not end us. SIGINT and
- * SIGHUP of a terminal are for the broker. SIGTERM is taken from a descriptor, see loop.c. The child undoes all of it. */
+ * SIGHUP of a terminal are for the broker. SIGTERM and SIGUSR1 are taken from a descriptor, see loop.c. The child undoes
+ * all of it. */
 static int set_signals(struct spawner *sp)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN }, usual = { .sa_handler = SIG_DFL };
@@ -89,6 +90,7 @@ static int set_signals(struct spawner *sp)
 
 	(void)sigemptyset(&terminate);
 	(void)sigaddset(&terminate, SIGTERM);
+	(void)sigaddset(&terminate, SIGUSR1);
 	if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGINT, &ignore, NULL) < 0 ||
 	    sigaction(SIGHUP, &ignore, NULL) < 0 || sigaction(SIGCHLD, &usual, NULL) < 0 ||
 	    sigprocmask(SIG_SETMASK, &terminate, NULL) < 0)
@@ -150,5 +152,5 @@ int main(void)
 	r = loop_run(&spawner);
 	if (r < 0)
 		log_error("event loop: %s", strerror(-r));
-	return r < 0 || spawner.gave_up ? EXIT_FAILURE : EXIT_SUCCESS;
+	return r == 0 && spawner.asked ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -55,9 +55,9 @@ struct spawner {
 	unsigned sweeps; /* times that cgroups nobody knows are still to be looked for */
 	bool timer_on, stopping, out_blocked;
 	bool has_broker; /* when we started */
-	bool gave_up;   /* stopping, because the broker did */
-	bool out_later; /* no descriptor may be sent now; the timer tries again */
-	bool unadopted; /* a sandbox of the broker's is not in the table */
+	bool asked;      /* to end, by who keeps us: only then is it a success */
+	bool out_later;  /* no descriptor may be sent now; the timer tries again */
+	bool unadopted;  /* a sandbox of the broker's is not in the table */
 	struct sandbox boxes[SANDBOXES_MAX];
 };
 
@@ -73,7 +73,7 @@ int loop_run(struct spawner *sp); /* returns when S_SHUTDOWN has been fulfilled,
 void link_adopt(struct spawner *sp, int fd); /* a fresh link: says hello and sends the inventory */
 void link_event(struct spawner *sp, uint32_t events);
 void link_end(struct spawner *sp, const char *why); /* the sandboxes go on */
-void link_flush(struct spawner *sp); /* whatever is owed to the broker and fits into its queue */
+void link_flush(struct spawner *sp);                /* whatever is owed to the broker and fits into its queue */
 int link_send_started(struct spawner *sp, const struct sandbox *box);
 void link_send_failed(struct spawner *sp, uint64_t id, enum wire_step step, int error, bool burn);
 

@@ -19,6 +19,7 @@ from tap import case  # noqa: E402
 UNITS = "/lib/systemd/system"
 BROKER, SPAWNER, SOCKET, ALL = "postern-broker.service", "postern-spawner.service", "postern-broker.socket", "postern.target"
 TREE = "/sys/fs/cgroup/system.slice/" + SPAWNER
+PATIENCE = "/run/systemd/system/%s.d/patience.conf" % SPAWNER
 MOCK = ("--hypervisor", "mock", "--memory", "16", "--detach")
 
 
@@ -240,6 +241,18 @@ def what_both_left_behind_is_ended_before_anything_starts(host):
 
 
 @case
+def a_spawner_that_ends_unasked_is_no_outage(host):
+    """Had it ended with success, its unit would stay active, and no broker could start beside it."""
+    systemctl("stop", SOCKET, BROKER)
+    spawner = host.spawner
+    os.kill(spawner, signal.SIGTERM)  # without a broker it obeys
+    tap.wait_for(lambda: not harness.alive(spawner), "the end of the spawner")
+    systemctl("start", SOCKET)
+    host.sandbox("six")  # the next client finds everything
+    tap.true(host.spawner != spawner, "another spawner")
+
+
+@case
 def the_journal_knows_programs_and_levels(host):
     lines = [json.loads(line) for line in run("journalctl", "-o", "json", "-b", "-u", BROKER, "-u", SPAWNER).splitlines()]
     found = {(line["SYSLOG_IDENTIFIER"], line["PRIORITY"]) for line in lines if line.get("SYSLOG_IDENTIFIER") != "systemd"}
@@ -251,7 +264,7 @@ def the_journal_knows_programs_and_levels(host):
 
 @case
 def stopping_the_target_leaves_nothing(host):
-    host.state("five")
+    host.state("six")
     refused = systemctl("stop", SPAWNER, ok=False)
     tap.true("refused" in refused and host._both(), "a stop of the spawner alone: " + refused)
     began = time.monotonic()
@@ -264,6 +277,22 @@ def stopping_the_target_leaves_nothing(host):
               "what stays in the runtime directory")
     states = {unit: show(unit, "ActiveState", "Result") for unit in (BROKER, SPAWNER, SOCKET)}
     tap.equal(states, {unit: {"ActiveState": "inactive", "Result": "success"} for unit in states}, "how the units ended")
+
+
+@case
+def stopping_the_target_ends_what_a_hung_spawner_held(host):
+    """Frozen: after SIGSTOP it would go on, since systemd sends SIGCONT with what it sends."""
+    os.makedirs(os.path.dirname(PATIENCE), exist_ok=True)
+    write(PATIENCE, "[Service]\nTimeoutStopSec=2\n")
+    systemctl("daemon-reload")
+    systemctl("start", SOCKET)
+    seven = processes(host.sandbox("seven"))
+    write(group_of(host.spawner) + "/cgroup.freeze", "1")
+    systemctl("stop", ALL)
+    tap.equal(show(SPAWNER, "Result")["Result"], "timeout", "it really hung")
+    tap.equal([pid for pid in seven if harness.alive(pid)], [], "what is left of the sandbox")
+    tap.equal(host.left_after_stop(), [], "left behind")
+    tap.true(not os.path.exists(TREE), "the unit's group is gone")
 
 
 @case
