@@ -709,9 +709,3 @@ def categories_keep_apart(world):
             raise AssertionError("the file of another sandbox was read")
         inside("postern_vmm_t", VMM_LEVEL, other)
     os.unlink(path)
-
-
-# Groups that a job elsewhere notices: {group: (job, what fails there)}.
-ELSEWHERE = {
-    "socket-activation": ("systemd", "the socket unit cannot listen, and no client is answered"),
-}

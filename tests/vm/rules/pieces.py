@@ -10,7 +10,6 @@
 # by itself, and the test of its group must fail.
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -21,8 +20,6 @@ import guest  # noqa: E402
 import installed  # noqa: E402
 import kernel  # noqa: E402
 import needs  # noqa: E402
-
-DENIAL = re.compile(r"denied  \{ (.*?) \}.*scontext=\w+:\w+:(\w+).*tcontext=\w+:\w+:(\w+).*tclass=(\w+)")
 
 
 def enforce(on):
@@ -62,7 +59,7 @@ class Pieces:
         """The booleans of pieces whose lack was felt since the mark."""
         found = set()
         for line in installed.avc_since(mark, "."):
-            match = DENIAL.search(line)
+            match = guest.DENIAL.search(line)
             if not match:
                 continue
             permissions, source, target, kind = match.group(1).split(), *match.groups()[1:]
