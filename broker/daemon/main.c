@@ -151,8 +151,8 @@ static int read_host(struct host_table *ret)
 {
 	struct host_table host;
 
-	if (!table_sealed(BROKER_FD_HOST) || pread(BROKER_FD_HOST, &host, sizeof(host), 0) != (ssize_t)sizeof(host) || host.magic != TABLE_MAGIC ||
-	    host.size != sizeof(host))
+	if (!table_sealed(BROKER_FD_HOST) || pread(BROKER_FD_HOST, &host, sizeof(host), 0) != (ssize_t)sizeof(host) ||
+	    host.magic != TABLE_MAGIC || host.size != sizeof(host))
 		return -EINVAL;
 	*ret = host;
 	return 0;

@@ -105,8 +105,8 @@ int label_decide(struct start *s)
 
 	s->table.label = 0;
 	if (mode == -ENOENT) {
-		log_error("this kernel has SELinux, and postern-start runs as %s, but /sys/fs/selinux is not mounted where it "
-			  "runs: mount -t selinuxfs selinuxfs /sys/fs/selinux",
+		log_error("this kernel has SELinux, and postern-start runs as %s, but /sys/fs/selinux is not mounted here: "
+			  "mount -t selinuxfs selinuxfs /sys/fs/selinux",
 			  s->label);
 		return -EPERM;
 	}

@@ -178,8 +178,8 @@ int table_same(const struct spawn_table *running, const struct spawn_table *want
 	if (what == NULL)
 		return 0;
 	log_error(
-		"a daemon of an earlier start is still running, and this start differs from it: %s. Restore the policy (or what "
-		"else was changed), or stop all sandboxes and that daemon first",
+		"a daemon of an earlier start is still running, and this start differs from it: %s. Restore the policy "
+		"(or what else was changed), or stop all sandboxes and that daemon first",
 		what);
 	return -EEXIST;
 }
