@@ -110,6 +110,12 @@ def start_half(host, which):
         return done.returncode, log.read().decode()
 
 
+def cleanup(host):
+    done = subprocess.run([*half(host, "")[:-2], "--cleanup"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=30, cwd="/")
+    return done.returncode, done.stdout
+
+
 def told_spawner(host):
     """The process of spawner.pid, when it has become the spawner."""
     with open(os.path.join(host.runtime, "spawner.pid"), encoding="ascii") as f:
@@ -132,6 +138,8 @@ def halves_are_started_by_themselves(host):
         tap.wait_for(host._ready, "the broker answers", 20)
         broker = host.broker
         host.ok("run", "--hypervisor", "mock", "--memory", "16", "--name", "halves", "--detach")
+        status, said = cleanup(host)
+        tap.true(status == 1 and "postern-broker lives" in said and "then postern-spawner" in said, "cleanup beside both: " + said)
         for which in ("broker", "spawner"):
             status, said = start_half(host, which)
             tap.true(status != 0 and "already running" in said, "a second %s: %d %s" % (which, status, said))
@@ -144,8 +152,11 @@ def halves_are_started_by_themselves(host):
         host.starter.terminate()  # the broker, which leaves the spawner behind
         host.starter.wait(20)
         host.starter = None
+        status, said = cleanup(host)
+        tap.true(status == 1 and "postern-spawner lives" in said, "cleanup beside the spawner: " + said)
         os.kill(host.spawner, 15)
         tap.wait_for(lambda: not host.own_processes(), "both end", 20)
+        tap.equal(cleanup(host), (0, ""), "cleanup after the end")
 
 
 @case
