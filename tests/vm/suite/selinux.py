@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "integration"))
@@ -283,6 +284,38 @@ def launch_labelled(host, label_type, hypervisor):
 
     with Labelled(host.socket, ALICE) as session, host.launch(hypervisor, ["hold"], session=session) as launch:
         raise AssertionError("it runs as " + str(installed.context(launch.vmm_pid())))
+
+
+@case
+def a_file_system_that_is_not_to_be_seen_does_not_hide_selinux(host):
+    """Without selinuxfs where postern-start runs, it knows by its own context that there is SELinux, and does not start."""
+    script = "umount -l /sys/fs/selinux && exec %s --check --policy %s" % (host.start_program, host.policy_path)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    tap.true(done.returncode == 1 and "mount -t selinuxfs" in done.stderr, "%d: %s" % (done.returncode, done.stderr))
+
+
+@case
+def a_half_with_labels_takes_none_without(host):
+    """A start that makes no labels, beside a daemon whose sandboxes have them, is refused; daemon and sandbox go on."""
+    spawner = host.spawner
+    with host.launch("hostile", ["hold"], flags=wire.T.constants["WIRE_SURVIVE"]) as launch:
+        try:
+            subprocess.run(["setenforce", "0"], check=True)  # with the rule enforced, that policy would be refused by itself
+            harness.kill_wait(host.broker)
+            host.starter.wait(10)
+            host.policy["labels"] = "forbid"
+            host.write_policy()
+            host.start(wait=False)
+            tap.true(host.starter.wait(20) != 0, "the start is refused")
+            tap.true("whether sandboxes get SELinux labels" in host.log_tail(), "why: " + host.log_tail(5))
+            tap.equal(host.spawner, spawner, "the spawner lives")
+            tap.true(harness.alive(launch.lease["init_pid"]), "the sandbox lives")
+        finally:
+            subprocess.run(["setenforce", "1"], check=True)
+            del host.policy["labels"]
+            host.write_policy()
+            host.starter = None
+            host.start()
 
 
 @case
