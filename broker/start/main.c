@@ -311,7 +311,7 @@ static int check_or_run(struct start *s)
 			r = host_subordinate_ids(s);
 		return r < 0 ? r : host_check_required(s);
 	}
-	if (s->table.direct_mode != 0)
+	if (s->table.direct_mode != 0 && !s->options.cleanup)
 		log_warn("%s", HOST_DIRECT_TEXT);
 	/* Three descriptors a sandbox in each daemon. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
