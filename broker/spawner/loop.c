@@ -48,7 +48,7 @@ static void terminate(struct spawner *sp)
 		return;
 	log_notice("terminated without a broker: ending %u sandboxes", sp->live);
 	sp->stopping = true;
-	sp->asked = info.ssi_signo == SIGUSR1;
+	sp->asked = sp->asked || info.ssi_signo == SIGUSR1; /* systemd's own SIGTERM follows at once, and changes nothing */
 	sandbox_kill_all(sp);
 	link_flush(sp); /* frees what was kept for a next broker */
 }
