@@ -5,10 +5,15 @@
  *   vsock serve PORT           for ever: answer "echo TEXT" with "CID TEXT", CID being the caller's, and "run COMMAND" with
  *                              what the command writes and its status
  *   vsock say CID PORT TEXT    connect, send TEXT, print the answer
+ *   vsock queues NIC COUNT     let a NIC use this many queue pairs, which busybox cannot either: Linux uses no more than
+ *                              there are processors unless it is asked
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <linux/vm_sockets.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +119,16 @@ static int say(unsigned int cid, unsigned int port, const char *text)
 	return EXIT_SUCCESS;
 }
 
+static int set_queues(const char *nic, unsigned int count)
+{
+	struct ethtool_channels channels = { .cmd = ETHTOOL_SCHANNELS, .combined_count = count };
+	struct ifreq request = { .ifr_data = (char *)&channels };
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	(void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", nic);
+	return s < 0 || ioctl(s, SIOCETHTOOL, &request) < 0 ? fail("queues") : EXIT_SUCCESS;
+}
+
 static unsigned int number(const char *text)
 {
 	return (unsigned int)strtoul(text, NULL, 10);
@@ -127,6 +142,8 @@ int main(int argc, char **argv)
 		return serve(number(argv[2]));
 	if (argc == 5 && strcmp(argv[1], "say") == 0)
 		return say(number(argv[2]), number(argv[3]), argv[4]);
-	fputs("usage: vsock cid | serve PORT | say CID PORT TEXT\n", stderr);
+	if (argc == 4 && strcmp(argv[1], "queues") == 0)
+		return set_queues(argv[2], number(argv[3]));
+	fputs("usage: vsock cid | serve PORT | say CID PORT TEXT | queues NIC COUNT\n", stderr);
 	return 2;
 }
