@@ -5,6 +5,7 @@
 #   table.py             compare the document with the module and the tests
 #   table.py --update    write it
 import ast
+import glob
 import os
 import sys
 
@@ -52,11 +53,12 @@ tests/vm/vm run --rules pieces --timeout 3600 --append audit_backlog_limit=65536
 
 
 def tests():
-    """{test: (first line of its text, groups, groups whose unconditional part it notices)} as needs.py says."""
-    with open(os.path.join(HERE, "needs.py"), encoding="utf-8") as f:
-        tree = ast.parse(f.read())
-    found = {}
-    for function in tree.body:
+    """{test: (first line of its text, groups, groups whose unconditional part it notices)} as needs_*.py say."""
+    body, found = [], {}
+    for name in sorted(glob.glob(os.path.join(HERE, "needs_*.py"))):
+        with open(name, encoding="utf-8") as f:
+            body += ast.parse(f.read()).body
+    for function in body:
         for mark in getattr(function, "decorator_list", ()):
             if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "test":
                 lists = [ast.literal_eval(word.value) for word in mark.keywords if word.arg == "lists"]
@@ -82,9 +84,9 @@ def document():
         plain = [name for name, (_, groups, _) in known.items() if group.name in groups]
         bound = [name for name, (_, _, groups) in known.items() if group.name in groups]
         if len(plain) != 1 and len(group.bound()) < sum(1 for _ in group.leaves()):
-            wrong.append("group %s has %d tests: one function of needs.py must name it" % (group.name, len(plain)))
+            wrong.append("group %s has %d tests: one function of needs_*.py must name it" % (group.name, len(plain)))
         if group.bound() and len(bound) != 1:
-            wrong.append("group %s: one function of needs.py must name it in lists=" % group.name)
+            wrong.append("group %s: one function of needs_*.py must name it in lists=" % group.name)
         if plain:
             rows.append("| %s | %s | %s | `%s` |" % (group.name, group.why, known[plain[0]][0], plain[0]))
         if bound:
