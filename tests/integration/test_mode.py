@@ -176,7 +176,7 @@ def without_user_namespaces_namespace_mode_refuses(host):
             done = subprocess.run(
                 ["strace", "-f", "-o", "/dev/null", "-e", "trace=unshare", "-e", "inject=unshare:error=" + error,
                  host.start_program, "--runtime", other, "--policy", path, *extra], stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, text=True, timeout=30)
+                stderr=subprocess.PIPE, text=True, timeout=30, env=dict(os.environ, **harness.SANITIZERS))
             if DIRECT:
                 tap.equal((done.returncode, "user namespaces:" in done.stderr), (0, False), "direct mode: " + done.stderr)
                 continue
