@@ -227,7 +227,7 @@ static void read_run_label(pid_t pid, char *out, size_t size)
 
 static uint64_t read_limit(const char *mount, const char *group, const char *file)
 {
-	char path[PATH_BYTES], text[64];
+	char path[PATH_BYTES], text[64] = "";
 	const char *at;
 	char *end;
 	uint64_t value;
